@@ -1,0 +1,1 @@
+//! Stories of a whole farm, told with real binaries: see `farm/`.
