@@ -1,1 +1,13 @@
 #![doc = include_str!("../README.md")]
+
+mod commit;
+mod id;
+mod name;
+mod outcome;
+mod time;
+
+pub use commit::{CommitHash, ParseCommitError};
+pub use id::{AttemptId, BuildNumber, ExecId, Fence, LeaseId, ParseIdError, ShardId};
+pub use name::{BuilderName, HostType, MachineName, ParseNameError, RepositoryName};
+pub use outcome::{Outcome, ParseOutcomeError, ParsePhaseError, Phase};
+pub use time::Timestamp;
