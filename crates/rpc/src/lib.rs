@@ -1,1 +1,33 @@
 #![doc = include_str!("../README.md")]
+
+mod body;
+mod channel;
+mod methods;
+pub mod page;
+mod propagate;
+mod request;
+mod retry;
+pub mod reverse;
+mod server;
+mod status;
+mod time;
+mod tls;
+mod transport;
+pub mod watch;
+
+pub use body::ResponseBody;
+pub use channel::{Channel, ConnectError, connect};
+pub use page::PageToken;
+pub use request::{Deadline, deadline, peer, request, with_deadline};
+pub use retry::{RetryPolicy, retry};
+pub use server::{BindError, Bound, GrpcAuth, Health, Server, Service, bearer};
+pub use status::{internal, is_transient, reason, retry_after, status, unavailable};
+pub use time::{duration, from_duration, from_timestamp, timestamp};
+pub use tls::{Authority, Identity, Peer, TlsError};
+
+/// The largest message that services and clients accept, 16 MiB. Generated servers and clients take it themselves:
+/// `FooServiceServer::new(x).max_decoding_message_size(rpc::MAX_MESSAGE)`.
+pub const MAX_MESSAGE: usize = 16 << 20;
+
+/// How long a unary call may take when the caller says nothing.
+pub const DEFAULT_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);

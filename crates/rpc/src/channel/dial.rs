@@ -1,0 +1,135 @@
+//! Reaching a server: TCP, TLS with the farm's identities, HTTP/2.
+
+use std::{net::IpAddr, time::Duration};
+
+use http::uri::{Authority, Scheme, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tonic::Status;
+
+use super::drive;
+use crate::{
+    Identity, TlsError,
+    status::{chain, unavailable},
+    tls::server_name,
+    transport::{self, Sender},
+};
+
+/// TCP and TLS together.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An address or identity that no connection can be made with.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Not a URL with a host.
+    #[error("`{0}` is not a URL of the form `https://HOST:PORT`")]
+    Url(String),
+    /// Plain HTTP to another machine: everybody on the way could read and change the calls.
+    #[error("`{0}` is not on this machine: use `https`")]
+    PlainNotLoopback(String),
+    /// `https` without an identity.
+    #[error("`{0}` needs a certificate")]
+    NoIdentity(String),
+    /// The identity cannot be used.
+    #[error("cannot use the identity")]
+    Identity(#[from] TlsError),
+}
+
+/// Makes connections to one address.
+pub(super) struct Dialler {
+    host: String,
+    port: u16,
+    tls: Option<TlsConnector>,
+}
+
+impl Dialler {
+    pub(super) fn new(
+        url: &str,
+        identity: Option<&Identity>,
+    ) -> Result<(Self, Scheme, Authority), ConnectError> {
+        let bad = || ConnectError::Url(url.to_owned());
+        let uri: Uri = url.parse().map_err(|_| bad())?;
+        let authority = uri.authority().cloned().ok_or_else(bad)?;
+        let host = authority.host().to_owned();
+        let (tls, default_port) = match uri.scheme_str() {
+            Some("https") => {
+                let identity = identity.ok_or_else(|| ConnectError::NoIdentity(url.to_owned()))?;
+                (Some(TlsConnector::from(identity.client_config(b"h2")?)), 443)
+            }
+            Some("http") if is_loopback(&host) => (None, 80),
+            Some("http") => return Err(ConnectError::PlainNotLoopback(url.to_owned())),
+            _ => return Err(bad()),
+        };
+        let port = authority.port_u16().unwrap_or(default_port);
+        let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+        Ok((Self { host, port, tls }, scheme, authority))
+    }
+
+    /// Connects. The connection lives until every sender is dropped or the peer is gone.
+    pub(super) async fn dial(&self) -> Result<Sender, Status> {
+        let failed =
+            |what: &str| unavailable(format_args!("cannot reach `{}:{}`: {what}", self.host, self.port));
+        match timeout(DIAL_TIMEOUT, self.open()).await {
+            Ok(Ok(sender)) => Ok(sender),
+            Ok(Err(error)) => Err(failed(&chain(&*error))),
+            Err(_) => Err(failed("no answer in time")),
+        }
+    }
+
+    async fn open(&self) -> Result<Sender, Box<dyn std::error::Error + Send + Sync>> {
+        let stream = transport::tcp(&self.host, self.port).await?;
+        match &self.tls {
+            None => begin(stream).await,
+            Some(tls) => begin(tls.connect(server_name(), stream).await?).await,
+        }
+    }
+}
+
+async fn begin<S>(stream: S) -> Result<Sender, Box<dyn std::error::Error + Send + Sync>>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, driver) =
+        transport::handshake(TokioIo::new(stream), transport::Abortable::default()).await?;
+    drive(async move {
+        if let Err(error) = driver.await {
+            tracing::debug!("connection ended: {}", chain(&error));
+        }
+    });
+    Ok(sender)
+}
+
+/// Whether a host can only be this machine.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(url: &str, expected: &str) {
+        let text = match Dialler::new(url, None) {
+            Ok((dialler, ..)) => format!("{} {}", dialler.host, dialler.port),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn plain_http_stays_on_this_machine() {
+        check("http://127.0.0.1:80", "127.0.0.1 80");
+        check("http://localhost:8080", "localhost 8080");
+        check("http://[::1]:8080", "[::1] 8080");
+        check(
+            "http://127.0.0.1.evil.test:1",
+            "`http://127.0.0.1.evil.test:1` is not on this machine: use `https`",
+        );
+        check("http://10.0.0.1:1", "`http://10.0.0.1:1` is not on this machine: use `https`");
+        check("https://10.0.0.1:1", "`https://10.0.0.1:1` needs a certificate");
+        check("ftp://x", "`ftp://x` is not a URL of the form `https://HOST:PORT`");
+        check("nonsense", "`nonsense` is not a URL of the form `https://HOST:PORT`");
+    }
+}
