@@ -1,1 +1,20 @@
-//! One file per story.
+//! Stories of a whole farm, one file each, told with the real binary.
+
+mod bad_input;
+mod commands;
+mod first_build;
+mod restart;
+mod shards;
+
+use testkit::Repository;
+
+/// A repository whose builder makes with one shell command and tests with another.
+fn simple(make: &str, test: &str) -> Repository {
+    Repository::with(&[("farmer.toml", &farmer_toml(make, test)), ("source", "1")])
+}
+
+fn farmer_toml(make: &str, test: &str) -> String {
+    format!(
+        "[[builders]]\nname = \"simple\"\nhost = \"local\"\nmake = [{make:?}]\n[builders.tests]\nrun = {test:?}\n"
+    )
+}

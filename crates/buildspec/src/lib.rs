@@ -1,1 +1,20 @@
 #![doc = include_str!("../README.md")]
+
+mod build_file;
+mod build_file_toml;
+mod detect;
+mod farm;
+mod farm_toml;
+mod glob;
+pub mod plan;
+mod preset;
+pub mod script;
+
+pub use build_file::{BuildFile, Builder, Offer, OfferedHost, Snapshot, Tests};
+pub use detect::{Detected, detect};
+pub use farm::{
+    Environment, Farm, Gopherbot, Host, Limits, Listen, Policy, Purpose, Repository, Reuse, Services,
+    TlsPaths, Webhook,
+};
+pub use glob::{Glob, ParseGlobError};
+pub use preset::{PRESETS, preset};

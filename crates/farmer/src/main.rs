@@ -1,2 +1,26 @@
-//! Entry point.
-fn main() {}
+#![doc = include_str!("../README.md")]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod build;
+mod cli;
+mod detect;
+mod farm;
+mod logs;
+mod output;
+mod progress;
+mod tree;
+mod try_build;
+mod up;
+mod why;
+
+fn main() -> ExitCode {
+    runtime::install_crypto();
+    let args = cli::Args::parse();
+    match cli::run(args) {
+        Ok(code) => code,
+        Err(error) => output::failed(&error),
+    }
+}

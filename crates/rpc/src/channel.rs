@@ -42,8 +42,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const DEFAULT_TIMEOUT: HeaderValue = HeaderValue::from_static("10S");
 const AGENT: HeaderValue = HeaderValue::from_static("farmer");
 
-/// Makes a channel to `https://host:port` (with an identity), or `http://host:port` on loopback. Does not connect yet:
-/// the first call does.
+/// Makes a channel to a service of the farm at `https://host:port` with an identity, to a server that the world knows
+/// at `https://host` without one, or to `http://host:port` on loopback. Does not connect yet: the first call does.
 ///
 /// # Errors
 /// [`ConnectError`] if the address or the identity cannot be used at all.

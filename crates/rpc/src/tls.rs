@@ -209,7 +209,7 @@ pub(crate) fn server_name() -> ServerName<'static> {
 }
 
 /// ring, with AES-128 before AES-256: bulk streams are bound by it, and 128 bits are enough.
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     let mut provider = ring::default_provider();
     provider
         .cipher_suites

@@ -53,6 +53,8 @@ impl Failure {
             io::ErrorKind::AddrNotAvailable,
             io::ErrorKind::ConnectionRefused,
             io::ErrorKind::ConnectionReset,
+            io::ErrorKind::PermissionDenied,
+            io::ErrorKind::ReadOnlyFilesystem,
             io::ErrorKind::StorageFull,
             io::ErrorKind::TimedOut,
         ];

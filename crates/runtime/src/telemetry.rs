@@ -21,7 +21,10 @@ use opentelemetry::{
 };
 use opentelemetry_otlp::{MetricExporter, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{
-    Resource, metrics::SdkMeterProvider, propagation::TraceContextPropagator, trace::SdkTracerProvider,
+    Resource,
+    metrics::{Aggregation, Instrument, InstrumentKind, SdkMeterProvider, Stream},
+    propagation::TraceContextPropagator,
+    trace::SdkTracerProvider,
 };
 use prometheus::{Registry, TextEncoder};
 use tokio::task::JoinSet;
@@ -185,7 +188,19 @@ fn registry() -> (Registry, opentelemetry_sdk::metrics::MeterProviderBuilder) {
         .without_target_info()
         .build()
         .expect("a fresh registry takes a collector");
-    (registry, SdkMeterProvider::builder().with_reader(reader))
+    (registry, SdkMeterProvider::builder().with_reader(reader).with_view(seconds))
+}
+
+/// Durations are histograms in seconds; the default buckets are made for milliseconds.
+fn seconds(instrument: &Instrument) -> Option<Stream> {
+    if instrument.kind() != InstrumentKind::Histogram || instrument.unit() != "s" {
+        return None;
+    }
+    let boundaries = vec![
+        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0, 3600.0,
+    ];
+    let aggregation = Aggregation::ExplicitBucketHistogram { boundaries, record_min_max: false };
+    Stream::builder().with_aggregation(aggregation).build().ok()
 }
 
 fn listen(address: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
@@ -230,6 +245,19 @@ mod tests {
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert!(answer.contains("runtime_test_things_total{") && answer.contains("} 3"), "{answer}");
+    }
+
+    #[test]
+    fn durations_in_seconds_have_buckets_below_one() {
+        meter().f64_histogram("runtime_test_duration").with_unit("s").build().record(0.003, &[]);
+        let text = prometheus_text();
+        let bucket = |le: &str| {
+            let line = text.lines().find(|line| {
+                line.starts_with("runtime_test_duration") && line.contains(&format!("le=\"{le}\""))
+            });
+            line.and_then(|line| line.rsplit(' ').next()).unwrap_or("none").to_owned()
+        };
+        assert_eq!([bucket("0.0025"), bucket("0.005")], ["0", "1"], "{text}");
     }
 
     #[test]

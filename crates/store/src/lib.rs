@@ -1,1 +1,25 @@
 #![doc = include_str!("../README.md")]
+
+mod batch;
+mod blobs;
+mod database;
+mod error;
+mod local;
+mod lock;
+pub mod logs;
+mod memory;
+mod migrate;
+mod readers;
+mod row;
+mod value;
+mod writer;
+
+pub use batch::Batch;
+pub use blobs::{BlobEntry, BlobError, BlobReader, BlobWriter, Blobs, check_key};
+pub use database::Database;
+pub use error::{OpenError, ReadError, WriteError};
+pub use local::LocalBlobs;
+pub use memory::MemoryBlobs;
+pub use migrate::Migration;
+pub use row::Row;
+pub use value::Value;

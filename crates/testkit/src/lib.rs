@@ -1,1 +1,9 @@
 #![doc = include_str!("../README.md")]
+
+pub mod browser;
+pub mod farm;
+pub mod git;
+pub mod skip;
+
+pub use farm::{Farm, Options};
+pub use git::Repository;

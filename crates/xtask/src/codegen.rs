@@ -62,10 +62,17 @@ fn compare(fresh: &Path, folder: &Path) -> anyhow::Result<()> {
     let names = |folder| -> anyhow::Result<Vec<_>> {
         Ok(files(folder)?.iter().filter_map(|path| path.file_name().map(ToOwned::to_owned)).collect())
     };
-    ensure!(names(fresh)? == names(folder)?, "crates/api/src/gen holds other files than proto/ gives: run `cargo xtask codegen`");
+    ensure!(
+        names(fresh)? == names(folder)?,
+        "crates/api/src/gen holds other files than proto/ gives: run `cargo xtask codegen`"
+    );
     for name in names(fresh)? {
         let same = std::fs::read(fresh.join(&name))? == std::fs::read(folder.join(&name))?;
-        ensure!(same, "crates/api/src/gen/{} is not what proto/ gives: run `cargo xtask codegen`", name.display());
+        ensure!(
+            same,
+            "crates/api/src/gen/{} is not what proto/ gives: run `cargo xtask codegen`",
+            name.display()
+        );
     }
     Ok(())
 }

@@ -1,10 +1,17 @@
-//! Developer tasks: `cargo xtask help`.
+#![doc = include_str!("../README.md")]
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod codegen;
+mod stopwatch;
+mod test;
+mod tidy;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "What a developer runs")]
@@ -21,15 +28,48 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Check what the compiler cannot: layers, purity of core modules, sizes, licences.
+    Tidy {
+        /// Write the crate and call graph to `docs/graph.txt`: the new edges are then up for review.
+        #[arg(long)]
+        write_graph: bool,
+    },
+    /// Run every check and test: what CI runs.
+    Test {
+        /// Also the tests that take long.
+        #[arg(long)]
+        long: bool,
+    },
+    /// Run benchmarks in release mode. Without a name: list them.
+    Bench {
+        /// Which.
+        names: Vec<String>,
+    },
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let root = root();
-    match Args::parse().task {
+    let result = match Args::parse().task {
         Task::Codegen { check } => codegen::run(&root, check),
+        Task::Tidy { write_graph } => tidy::run(&root, write_graph),
+        Task::Test { long } => test::run(&root, long),
+        Task::Bench { names } => bench::run(&root, &names),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("cargo xtask: {error:#}"));
+            ExitCode::FAILURE
+        }
     }
 }
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("xtask lies two folders down").to_owned()
+}
+
+/// Says a line to whoever runs this. Standard output, so that it keeps its place between the lines of tests.
+#[expect(clippy::print_stdout, reason = "a developer's tool talks to the terminal")]
+fn say(line: &str) {
+    println!("{line}");
 }

@@ -376,6 +376,8 @@ pub enum EndedByUs {
     Abandoned = 4,
     /// The disk is nearly full.
     DiskFull = 5,
+    /// The buildlet died, or what it watches its execs with: says nothing about the command.
+    BuildletDied = 6,
 }
 impl EndedByUs {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -390,6 +392,7 @@ impl EndedByUs {
             Self::TooMuchOutput => "ENDED_BY_US_TOO_MUCH_OUTPUT",
             Self::Abandoned => "ENDED_BY_US_ABANDONED",
             Self::DiskFull => "ENDED_BY_US_DISK_FULL",
+            Self::BuildletDied => "ENDED_BY_US_BUILDLET_DIED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -401,6 +404,7 @@ impl EndedByUs {
             "ENDED_BY_US_TOO_MUCH_OUTPUT" => Some(Self::TooMuchOutput),
             "ENDED_BY_US_ABANDONED" => Some(Self::Abandoned),
             "ENDED_BY_US_DISK_FULL" => Some(Self::DiskFull),
+            "ENDED_BY_US_BUILDLET_DIED" => Some(Self::BuildletDied),
             _ => None,
         }
     }
@@ -641,8 +645,9 @@ pub mod buildlet_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Fetches an archive (tar, tar.gz or tar.zst by the URL's ending) and unpacks it into a folder. The buildlet
-        /// presents its machine certificate. UNAVAILABLE (FETCH_FAILED) if the server cannot be reached or answers 5xx;
-        /// FAILED_PRECONDITION (FETCH_REFUSED) for other answers but 200.
+        /// presents its machine certificate. UNAVAILABLE (FETCH_FAILED) if the server cannot be reached, answers 5xx or breaks
+        /// off; FAILED_PRECONDITION (FETCH_REFUSED) for other answers but 200, (WRONG_DIGEST) for other bytes than wanted;
+        /// INVALID_ARGUMENT (BAD_ARCHIVE) for what is no archive or would write outside the folder.
         pub async fn fetch_tree(
             &mut self,
             request: impl tonic::IntoRequest<super::FetchTreeRequest>,
@@ -861,8 +866,9 @@ pub mod buildlet_service_server {
             tonic::Status,
         >;
         /// Fetches an archive (tar, tar.gz or tar.zst by the URL's ending) and unpacks it into a folder. The buildlet
-        /// presents its machine certificate. UNAVAILABLE (FETCH_FAILED) if the server cannot be reached or answers 5xx;
-        /// FAILED_PRECONDITION (FETCH_REFUSED) for other answers but 200.
+        /// presents its machine certificate. UNAVAILABLE (FETCH_FAILED) if the server cannot be reached, answers 5xx or breaks
+        /// off; FAILED_PRECONDITION (FETCH_REFUSED) for other answers but 200, (WRONG_DIGEST) for other bytes than wanted;
+        /// INVALID_ARGUMENT (BAD_ARCHIVE) for what is no archive or would write outside the folder.
         async fn fetch_tree(
             &self,
             request: tonic::Request<super::FetchTreeRequest>,

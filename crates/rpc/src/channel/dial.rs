@@ -1,9 +1,12 @@
 //! Reaching a server: TCP, TLS with the farm's identities, HTTP/2.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::uri::{Authority, Scheme, Uri};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tonic::Status;
@@ -12,7 +15,7 @@ use super::drive;
 use crate::{
     Identity, TlsError,
     status::{chain, unavailable},
-    tls::server_name,
+    tls::{provider, server_name},
     transport::{self, Sender},
 };
 
@@ -28,9 +31,9 @@ pub enum ConnectError {
     /// Plain HTTP to another machine: everybody on the way could read and change the calls.
     #[error("`{0}` is not on this machine: use `https`")]
     PlainNotLoopback(String),
-    /// `https` without an identity.
-    #[error("`{0}` needs a certificate")]
-    NoIdentity(String),
+    /// The machine's own certificate authorities cannot be used.
+    #[error("cannot use this machine's certificate authorities")]
+    Authorities(#[source] rustls::Error),
     /// The identity cannot be used.
     #[error("cannot use the identity")]
     Identity(#[from] TlsError),
@@ -40,7 +43,8 @@ pub enum ConnectError {
 pub(super) struct Dialler {
     host: String,
     port: u16,
-    tls: Option<TlsConnector>,
+    /// With the name that the server's certificate must have.
+    tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
 impl Dialler {
@@ -54,8 +58,11 @@ impl Dialler {
         let host = authority.host().to_owned();
         let (tls, default_port) = match uri.scheme_str() {
             Some("https") => {
-                let identity = identity.ok_or_else(|| ConnectError::NoIdentity(url.to_owned()))?;
-                (Some(TlsConnector::from(identity.client_config(b"h2")?)), 443)
+                let (config, name) = match identity {
+                    Some(identity) => (identity.client_config(b"h2")?, server_name()),
+                    None => (public(b"h2")?, ServerName::try_from(bare(&host).to_owned()).map_err(|_| bad())?),
+                };
+                (Some((TlsConnector::from(config), name)), 443)
             }
             Some("http") if is_loopback(&host) => (None, 80),
             Some("http") => return Err(ConnectError::PlainNotLoopback(url.to_owned())),
@@ -81,7 +88,7 @@ impl Dialler {
         let stream = transport::tcp(&self.host, self.port).await?;
         match &self.tls {
             None => begin(stream).await,
-            Some(tls) => begin(tls.connect(server_name(), stream).await?).await,
+            Some((tls, name)) => begin(tls.connect(name.clone(), stream).await?).await,
         }
     }
 }
@@ -100,9 +107,25 @@ where
     Ok(sender)
 }
 
+/// TLS to a server that the world knows: its certificate is judged as this machine's browsers would.
+fn public(protocol: &[u8]) -> Result<Arc<ClientConfig>, ConnectError> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .and_then(BuilderVerifierExt::with_platform_verifier)
+        .map_err(ConnectError::Authorities)?
+        .with_no_client_auth();
+    config.alpn_protocols = vec![protocol.to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// A host without the brackets of an IPv6 address.
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
 /// Whether a host can only be this machine.
 pub(crate) fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']');
+    let address = bare(host);
     host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
@@ -128,7 +151,7 @@ mod tests {
             "`http://127.0.0.1.evil.test:1` is not on this machine: use `https`",
         );
         check("http://10.0.0.1:1", "`http://10.0.0.1:1` is not on this machine: use `https`");
-        check("https://10.0.0.1:1", "`https://10.0.0.1:1` needs a certificate");
+        check("https://farm.example.com", "farm.example.com 443");
         check("ftp://x", "`ftp://x` is not a URL of the form `https://HOST:PORT`");
         check("nonsense", "`nonsense` is not a URL of the form `https://HOST:PORT`");
     }

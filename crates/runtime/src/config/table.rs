@@ -50,8 +50,8 @@ impl<'a> Table<'a> {
         self.optional(key).unwrap_or(default)
     }
 
-    /// A string that is parsed: for types of crates that know nothing of configuration. `what` says what it should be,
-    /// as in "an URL". None if left out, or after an error.
+    /// A string that is parsed: for types of crates that know nothing of configuration. None if left out, or after an
+    /// error.
     pub fn parsed<V: FromStr>(&mut self, key: &str) -> Option<V>
     where
         V::Err: std::fmt::Display,

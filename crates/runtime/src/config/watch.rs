@@ -63,7 +63,8 @@ impl<T> Reload<T> {
     }
 }
 
-/// Reads the file and watches it until `tasks` shut down. Costs nothing while nothing changes.
+/// Reads the file and watches it until `tasks` shut down. The log says what came of each change. Costs nothing while
+/// nothing changes.
 pub fn watch<T: FromToml + Send + Sync + 'static>(
     path: &Path,
     tasks: &Tasks,

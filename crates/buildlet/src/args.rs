@@ -1,0 +1,133 @@
+//! The command line, and the way from it to a running buildlet.
+
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::Context;
+use rustix::{
+    fs::Mode,
+    process::{DumpableBehavior, set_dumpable_behavior, umask},
+};
+use tokio_util::sync::CancellationToken;
+use types::{HostType, MachineName};
+
+use crate::{Config, Contact, Reuse, Server, keeper};
+
+/// Builds for a farm's coordinator: runs commands and keeps files for it, and leaves nothing behind.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Dial this coordinator and take its calls over that connection; again and again, if it is lost
+    #[arg(long, value_name = "URL", required_unless_present_any = ["listen", "keeper"], conflicts_with = "listen")]
+    pub coordinator: Option<String>,
+    /// Wait for the coordinator to call here: over TLS, or without on a loopback address
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// This machine's name, stable over restarts
+    #[arg(long, required_unless_present = "keeper")]
+    pub name: Option<MachineName>,
+    /// A host type that this machine serves; may be repeated
+    #[arg(long = "host-type", value_name = "TYPE", required_unless_present = "keeper")]
+    pub host_types: Vec<HostType>,
+    /// The folder that builds work in. It belongs to the buildlet, which EMPTIES it
+    #[arg(long, value_name = "DIR", required_unless_present = "keeper")]
+    pub work: Option<PathBuf>,
+    /// The folder for the buildlet's own state: its lock, its journal and the output of execs
+    #[arg(long, value_name = "DIR", required_unless_present = "keeper")]
+    pub state: Option<PathBuf>,
+    /// This machine's certificate, its key and the farm's authority: three PEM files
+    #[arg(long, value_names = ["CERTIFICATE", "KEY", "AUTHORITY"], num_args = 3, required_unless_present_any = ["listen", "keeper"])]
+    pub identity: Vec<PathBuf>,
+    /// How the machine is kept clean: `wiped` empties the work folder after each build, `shared` keeps the home folder
+    /// in it with its caches, `never` ends the buildlet after one build
+    #[arg(long, default_value = "wiped")]
+    pub reuse: Reuse,
+    /// Without a coordinator for this long, the buildlet ends its execs, and, with --exit-when-orphaned (as the buildlets
+    /// of `farmer up` have it), itself
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    pub orphan_after: Duration,
+    /// End when orphaned; see --orphan-after
+    #[arg(long)]
+    pub exit_when_orphaned: bool,
+    /// Give builds this variable, with a value, or the one it has here; may be repeated
+    #[arg(long = "env", value_name = "NAME[=VALUE]")]
+    pub environment: Vec<String>,
+    /// End an exec when less than this is free, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 256)]
+    pub disk_floor: u64,
+    /// What to log, for example `info` or `buildlet=debug`
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    pub log: String,
+    /// Only say whether the options are right
+    #[arg(long)]
+    pub check_config: bool,
+    /// Be the keeper of the buildlet at the other end of standard input; buildlets start this themselves
+    #[arg(long, hide = true)]
+    pub keeper: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
+    humantime::parse_duration(text)
+}
+
+/// Runs a buildlet until it is told to end, is drained, or is orphaned. Must be called before the process has threads:
+/// the buildlet starts the same command line once more, with `--keeper`, for a process that must have but one.
+///
+/// # Errors
+/// When the options cannot be used or the buildlet cannot go on; `runtime::exit_with` knows the exit code.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    private();
+    if args.keeper {
+        return keeper::serve().context("keep execs");
+    }
+    let check_only = args.check_config;
+    let config = Config::from_args(args, keeper_command()?)?;
+    if check_only {
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(16)
+        .thread_name("buildlet")
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(serve(config))
+}
+
+/// Keeps this process's memory and environment, with the machine's key, from other processes of the same user: builds
+/// are such. And makes files as builds expect them, whatever the machine's owner is used to.
+fn private() {
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!("cannot hide this process from builds: {error}");
+    }
+    umask(Mode::from_raw_mode(0o022));
+}
+
+/// This very command line, as the keeper.
+fn keeper_command() -> anyhow::Result<Vec<OsString>> {
+    let program = std::env::current_exe().context("find this program")?;
+    Ok([program.into_os_string()]
+        .into_iter()
+        .chain(std::env::args_os().skip(1))
+        .chain(["--keeper".into()])
+        .collect())
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let telemetry = runtime::telemetry::Config { log: config.log.clone(), ..Default::default() };
+    let _telemetry = runtime::telemetry::init("buildlet", &telemetry).context("start telemetry")?;
+    let contact = match &config.contact {
+        Contact::Dial { url, .. } => format!("dials {url}"),
+        Contact::Listen { address, .. } => format!("listens on {address}"),
+    };
+    let server = Server::bind(config).await.context("start")?;
+    tracing::info!("buildlet {contact}");
+    let shutdown = CancellationToken::new();
+    let signalled = shutdown.clone();
+    let run = server.run(shutdown);
+    tokio::pin!(run);
+    tokio::select! {
+        ended = &mut run => return ended,
+        () = runtime::shutdown_signal() => signalled.cancel(),
+    }
+    run.await
+}

@@ -1,0 +1,199 @@
+//! One exec: its warden, its spool, and what is known of it.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, watch};
+use types::ExecId;
+
+use crate::{
+    keeper::{Ended, FromWarden, StopReason, ToWarden, Warden, WardenReader, WardenWriter},
+    spool::Spool,
+};
+
+/// How an exec ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct End {
+    pub(crate) how: How,
+    /// All bytes it wrote.
+    pub(crate) output_bytes: u64,
+    pub(crate) elapsed: Duration,
+    /// Processes that it left behind and that were ended.
+    pub(crate) leftovers: u32,
+}
+
+/// The manner of an end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum How {
+    Exited(i32),
+    Signalled(i32),
+    NotStarted(String),
+    Stopped(StopReason),
+}
+
+impl End {
+    /// As a warden tells it.
+    fn of(ended: &Ended) -> Self {
+        let how = match (ended.stopped, ended.code, ended.signal) {
+            (Some(reason), ..) => How::Stopped(reason),
+            (None, Some(code), _) => How::Exited(code),
+            (None, None, Some(signal)) => How::Signalled(signal),
+            (None, None, None) => How::Stopped(StopReason::BuildletDied),
+        };
+        Self {
+            how,
+            output_bytes: ended.bytes,
+            elapsed: Duration::from_micros(ended.elapsed_us),
+            leftovers: ended.leftovers,
+        }
+    }
+
+    /// Of an exec that nobody watched to its end.
+    pub(crate) fn unwatched(output_bytes: u64) -> Self {
+        let how = How::Stopped(StopReason::BuildletDied);
+        Self { how, output_bytes, elapsed: Duration::ZERO, leftovers: 0 }
+    }
+}
+
+/// How far an exec has come.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Bytes in the spool.
+    pub(crate) bytes: u64,
+    /// How it ended; none while it runs.
+    pub(crate) end: Option<End>,
+}
+
+/// An exec, running or ended.
+#[derive(Debug)]
+pub(crate) struct Exec {
+    pub(crate) id: ExecId,
+    /// The command's process id; 0 if it was not started.
+    pub(crate) pid: u32,
+    pub(crate) spool: Spool,
+    progress: watch::Sender<Progress>,
+    /// None once it has ended.
+    writer: Mutex<Option<WardenWriter>>,
+}
+
+/// What remains to be done about an exec while it runs.
+#[derive(Debug)]
+pub(crate) struct Watching {
+    exec: Arc<Exec>,
+    reader: WardenReader,
+}
+
+/// What watching an exec to its end found.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    pub(crate) end: End,
+    /// Processes that could not be ended.
+    pub(crate) remaining: u32,
+    /// The warden vanished, so what it looked after must be ended otherwise.
+    pub(crate) warden_lost: bool,
+}
+
+impl Exec {
+    /// An exec of a warden that was just asked to start it: waits until it runs, or has failed to.
+    pub(crate) async fn begin(id: ExecId, spool: Spool, warden: Warden) -> (Arc<Self>, Option<Watching>) {
+        let (mut reader, writer) = warden.split();
+        let (pid, end) = match reader.next().await {
+            Ok(Some(FromWarden::Started { pid })) => (pid, None),
+            Ok(Some(FromWarden::NotStarted { reason })) => {
+                let how = How::NotStarted(reason);
+                (0, Some(End { how, output_bytes: 0, elapsed: Duration::ZERO, leftovers: 0 }))
+            }
+            _ => (0, Some(End::unwatched(0))),
+        };
+        let runs = end.is_none();
+        let exec = Arc::new(Self {
+            id,
+            pid,
+            spool,
+            progress: watch::Sender::new(Progress { bytes: 0, end }),
+            writer: Mutex::new(runs.then_some(writer)),
+        });
+        let watching = runs.then(|| Watching { exec: exec.clone(), reader });
+        (exec, watching)
+    }
+
+    /// An exec that has ended.
+    pub(crate) fn ended(id: ExecId, pid: u32, spool: Spool, end: End) -> Arc<Self> {
+        let progress = watch::Sender::new(Progress { bytes: end.output_bytes, end: Some(end) });
+        Arc::new(Self { id, pid, spool, progress, writer: Mutex::new(None) })
+    }
+
+    /// Follows how far it comes.
+    pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Whether it runs.
+    pub(crate) fn runs(&self) -> bool {
+        self.progress.borrow().end.is_none()
+    }
+
+    /// Has it ended, if it runs: after a grace, or at once if that is zero.
+    pub(crate) async fn stop(&self, reason: StopReason, grace: Duration) {
+        if let Some(writer) = self.writer.lock().await.as_mut() {
+            writer.send(&ToWarden::Stop { reason, grace_ms: grace.as_millis() as u64 }).await;
+        }
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn wait(&self) {
+        // The sender lives in `self`, so this cannot fail.
+        let _ = self.progress().wait_for(|progress| progress.end.is_some()).await;
+    }
+}
+
+impl Watching {
+    /// Follows what the warden tells until it is over. Does not yet show the end: see [`Watching::publish`].
+    pub(crate) async fn follow(&mut self) -> Watched {
+        loop {
+            match self.reader.next().await {
+                Ok(Some(FromWarden::Output { bytes })) => {
+                    self.exec.progress.send_modify(|progress| progress.bytes = bytes);
+                }
+                Ok(Some(FromWarden::Ended(ended))) => {
+                    return Watched { end: End::of(&ended), remaining: ended.remaining, warden_lost: false };
+                }
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => {
+                    let bytes = self.exec.spool.length().unwrap_or(0);
+                    return Watched { end: End::unwatched(bytes), remaining: 0, warden_lost: true };
+                }
+            }
+        }
+    }
+
+    /// Shows the end to all who wait for it.
+    pub(crate) async fn publish(self, end: End) {
+        self.exec.writer.lock().await.take();
+        self.exec.progress.send_modify(|progress| {
+            progress.bytes = end.output_bytes;
+            progress.end = Some(end);
+        });
+    }
+
+    /// The exec.
+    pub(crate) fn exec(&self) -> &Arc<Exec> {
+        &self.exec
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_reason_counts_before_the_code_that_it_led_to() {
+        let ended = |stopped, code, signal| {
+            let ended = Ended { code, signal, stopped, bytes: 1, elapsed_us: 2, leftovers: 3, remaining: 0 };
+            End::of(&ended).how
+        };
+        assert_eq!(ended(None, Some(3), None), How::Exited(3));
+        assert_eq!(ended(None, None, Some(11)), How::Signalled(11));
+        assert_eq!(ended(Some(StopReason::TimedOut), Some(0), None), How::Stopped(StopReason::TimedOut));
+    }
+}

@@ -1,0 +1,195 @@
+//! Between the contract's messages and ours. A request is parsed here once and then trusted.
+
+use std::time::Duration;
+
+use api::buildlet as wire;
+use types::{ExecId, Fence};
+
+use crate::{
+    exec::{End, Exec, How},
+    fetch::Archive,
+    folder::RelativePath,
+    keeper::StopReason,
+    lease::Lease,
+    machine::{CallError, ExecRequest, Output, TreePart},
+    tree::Format,
+};
+
+/// The longest standard input.
+const MAX_STDIN: usize = 1 << 20;
+/// How long an exec may run if nobody says.
+const DEFAULT_TIMEOUT: Duration = Duration::from_hours(24);
+/// How much an exec may write if nobody says.
+const DEFAULT_OUTPUT: u64 = 16 << 30;
+
+#[expect(clippy::needless_pass_by_value, reason = "so that it can be given to `map_err`")]
+fn bad(why: impl ToString) -> CallError {
+    CallError::BadRequest(why.to_string())
+}
+
+pub(super) fn lease(lease: Option<&wire::Lease>) -> Result<Lease, CallError> {
+    let lease = lease.ok_or_else(|| bad("no lease was given"))?;
+    Ok(Lease { id: lease.id.parse().map_err(bad)?, fence: Fence(lease.fence) })
+}
+
+pub(super) fn lease_to_wire(lease: Lease) -> wire::Lease {
+    wire::Lease { id: lease.id.to_string(), fence: lease.fence.0 }
+}
+
+pub(super) fn exec_id(text: &str) -> Result<ExecId, CallError> {
+    text.parse().map_err(bad)
+}
+
+pub(super) fn path(text: &str) -> Result<RelativePath, CallError> {
+    Ok(RelativePath::parse(text)?)
+}
+
+/// A path that must be named, so that nobody removes everything by mistake.
+pub(super) fn named_path(text: &str) -> Result<RelativePath, CallError> {
+    if text.is_empty() { Err(bad("a path is empty: `.` stands for the work folder")) } else { path(text) }
+}
+
+pub(super) fn format(text: &str) -> Result<Format, CallError> {
+    text.parse().map_err(|why: String| bad(why))
+}
+
+pub(super) fn archive(url: &str) -> Result<Archive, CallError> {
+    Ok(Archive::parse(url)?)
+}
+
+pub(super) fn exec_request(request: wire::StartExecRequest) -> Result<ExecRequest, CallError> {
+    if request.argv.first().is_none_or(String::is_empty) {
+        return Err(bad("no command was given"));
+    }
+    if request.argv.iter().any(|arg| arg.contains('\0')) {
+        return Err(bad("an argument contains NUL"));
+    }
+    if request.stdin.len() > MAX_STDIN {
+        return Err(bad("standard input is longer than 1 MiB"));
+    }
+    let timeout = match &request.timeout {
+        None => DEFAULT_TIMEOUT,
+        Some(timeout) => Duration::try_from(*timeout).map_err(|_| bad("the timeout is negative"))?,
+    };
+    Ok(ExecRequest {
+        id: exec_id(&request.exec_id)?,
+        argv: request.argv,
+        environment: request.environment.into_iter().map(variable).collect::<Result<_, _>>()?,
+        folder: path(&request.folder)?,
+        stdin: request.stdin,
+        timeout,
+        max_output_bytes: if request.max_output_bytes == 0 {
+            DEFAULT_OUTPUT
+        } else {
+            request.max_output_bytes
+        },
+    })
+}
+
+fn variable(variable: wire::EnvironmentVariable) -> Result<(String, String), CallError> {
+    let wire::EnvironmentVariable { name, value } = variable;
+    if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+        return Err(bad(format_args!("`{}` cannot be a variable", name.escape_debug())));
+    }
+    Ok((name, value))
+}
+
+pub(super) fn exec_to_wire(exec: &Exec) -> wire::ExecStatus {
+    let progress = exec.progress().borrow().clone();
+    wire::ExecStatus {
+        exec_id: exec.id.to_string(),
+        pid: exec.pid,
+        output_bytes: progress.bytes,
+        end: progress.end.map(end_to_wire),
+    }
+}
+
+pub(super) fn output_to_wire(output: Output) -> wire::WatchExecResponse {
+    use wire::watch_exec_response::Event;
+    let event = match output {
+        Output::Bytes(offset, data) => Event::Output(wire::OutputChunk { offset, data }),
+        Output::End(end) => Event::End(end_to_wire(end)),
+    };
+    wire::WatchExecResponse { event: Some(event) }
+}
+
+fn end_to_wire(end: End) -> wire::ExecEnd {
+    use wire::exec_end::How as Wire;
+    let how = match end.how {
+        How::Exited(code) => Wire::ExitCode(code),
+        How::Signalled(signal) => Wire::Signal(signal),
+        How::NotStarted(reason) => Wire::StartError(reason),
+        How::Stopped(reason) => Wire::Ended(reason_to_wire(reason).into()),
+    };
+    wire::ExecEnd {
+        how: Some(how),
+        output_bytes: end.output_bytes,
+        elapsed: Some(rpc::duration(end.elapsed)),
+        leftover_processes: end.leftovers,
+    }
+}
+
+fn reason_to_wire(reason: StopReason) -> wire::EndedByUs {
+    match reason {
+        StopReason::Cancelled => wire::EndedByUs::Cancelled,
+        StopReason::TimedOut => wire::EndedByUs::TimedOut,
+        StopReason::TooMuchOutput => wire::EndedByUs::TooMuchOutput,
+        StopReason::Abandoned => wire::EndedByUs::Abandoned,
+        StopReason::DiskFull => wire::EndedByUs::DiskFull,
+        StopReason::BuildletDied => wire::EndedByUs::BuildletDied,
+    }
+}
+
+pub(super) fn tree_part_to_wire(part: TreePart) -> wire::ReadTreeResponse {
+    use wire::read_tree_response::Part;
+    let part = match part {
+        TreePart::Chunk(chunk) => Part::Chunk(chunk),
+        TreePart::Digest(digest) => Part::Digest(digest),
+    };
+    wire::ReadTreeResponse { part: Some(part) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> wire::StartExecRequest {
+        wire::StartExecRequest {
+            exec_id: uuid::Uuid::from_u128(1).to_string(),
+            argv: vec!["true".to_owned()],
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn an_exec_has_the_limits_that_the_contract_names() {
+        let parsed = exec_request(request()).unwrap();
+        assert_eq!((parsed.timeout, parsed.max_output_bytes), (Duration::from_hours(24), 16 << 30));
+    }
+
+    #[test]
+    fn requests_that_make_no_sense_are_refused() {
+        type Change = fn(&mut wire::StartExecRequest);
+        let changes: &[Change] = &[
+            |request| request.argv.clear(),
+            |request| request.argv = vec![String::new()],
+            |request| request.argv.push("a\0b".to_owned()),
+            |request| request.exec_id = "7".to_owned(),
+            |request| request.stdin = vec![0; MAX_STDIN + 1].into(),
+            |request| request.folder = "../x".to_owned(),
+            |request| request.timeout = Some(prost_types::Duration { seconds: -1, nanos: 0 }),
+            |request| {
+                let name = "A=B".to_owned();
+                request.environment.push(wire::EnvironmentVariable { name, value: String::new() });
+            },
+            |request| request.environment.push(wire::EnvironmentVariable::default()),
+        ];
+        for (number, change) in changes.iter().enumerate() {
+            let mut request = request();
+            change(&mut request);
+            assert!(exec_request(request).is_err(), "change {number}");
+        }
+        assert!(lease(None).is_err() && lease(Some(&wire::Lease::default())).is_err());
+        assert!(named_path("").is_err() && named_path(".").is_ok());
+    }
+}

@@ -1,0 +1,208 @@
+//! The buildlet's side of the keeper.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream as StdUnixStream,
+    },
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::{
+    cmsg_space,
+    io::IoSlice,
+    net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    process::{Child, Command as TokioCommand},
+    sync::Mutex,
+};
+
+use super::{
+    message::{self, Command, FromWarden, ToWarden},
+    serve::Request,
+};
+
+/// How long the keeper may take to end everything: its own bounds, and some.
+const FAREWELL: Duration = Duration::from_secs(15);
+
+/// The keeper cannot be used; without it no exec can be started or ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeeperError {
+    /// It could not be started.
+    #[error("cannot start the keeper")]
+    Start(#[source] io::Error),
+    /// It does not answer.
+    #[error("the keeper cannot be reached")]
+    Lost(#[source] io::Error),
+    /// It could not start a warden.
+    #[error("the keeper could not start a warden")]
+    NoWarden(#[source] io::Error),
+}
+
+/// The running keeper.
+#[derive(Debug, Clone)]
+pub(crate) struct Keeper {
+    /// Locked for one request and its answer.
+    socket: Arc<Mutex<UnixStream>>,
+    child: Arc<Mutex<Child>>,
+}
+
+/// What comes with an exec.
+#[derive(Debug)]
+pub(crate) struct Start {
+    /// Where output goes.
+    pub(crate) spool: OwnedFd,
+    /// The working folder.
+    pub(crate) folder: OwnedFd,
+    /// Standard input, if there is any.
+    pub(crate) stdin: Option<OwnedFd>,
+}
+
+/// What the keeper found that no warden looks after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Proof {
+    /// Processes that were ended.
+    pub(crate) strays: u32,
+    /// Processes that could not be ended.
+    pub(crate) remaining: u32,
+}
+
+impl Keeper {
+    /// Starts the keeper: a program that calls [`super::serve`]. Must be called within the runtime.
+    pub(crate) fn spawn(program: &[OsString]) -> Result<Self, KeeperError> {
+        let (name, args) = program.split_first().ok_or_else(|| {
+            KeeperError::Start(io::Error::new(io::ErrorKind::InvalidInput, "no program was given"))
+        })?;
+        let start = || {
+            let (ours, theirs) = StdUnixStream::pair()?;
+            ours.set_nonblocking(true)?;
+            let child = TokioCommand::new(name)
+                .args(args)
+                // Builds run as the same user, so they can read it.
+                .env_clear()
+                .stdin(Stdio::from(OwnedFd::from(theirs)))
+                .stdout(Stdio::null())
+                .spawn()?;
+            let socket = UnixStream::from_std(ours)?;
+            Ok(Self { socket: Arc::new(Mutex::new(socket)), child: Arc::new(Mutex::new(child)) })
+        };
+        start().map_err(KeeperError::Start)
+    }
+
+    /// Waits until the keeper is dead, which it never should be.
+    pub(crate) async fn died(&self) {
+        let _ = self.child.lock().await.wait().await;
+    }
+
+    /// Asks it to end, with all that it still keeps, and waits for that.
+    pub(crate) async fn dismiss(&self) {
+        let closed = self.socket.lock().await.shutdown().await;
+        if closed.is_ok() && tokio::time::timeout(FAREWELL, self.died()).await.is_err() {
+            tracing::warn!("the keeper does not end: what it keeps hangs");
+        }
+    }
+
+    /// Has the keeper hold a descriptor for as long as it or a warden lives.
+    pub(crate) async fn hold(&self, fd: impl AsFd + Send) -> Result<(), KeeperError> {
+        let socket = self.socket.lock().await;
+        send(&socket, Request::Hold, &[fd.as_fd()]).await.map_err(KeeperError::Lost)
+    }
+
+    /// Starts a command. Its warden says whether that worked.
+    pub(crate) async fn start(&self, command: &Command, start: Start) -> Result<Warden, KeeperError> {
+        let frame = message::frame(&ToWarden::Start(command.clone())).map_err(KeeperError::NoWarden)?;
+        let (ours, theirs) = StdUnixStream::pair().map_err(KeeperError::NoWarden)?;
+        ours.set_nonblocking(true).map_err(KeeperError::NoWarden)?;
+        let mut fds = vec![theirs.as_fd(), start.spool.as_fd(), start.folder.as_fd()];
+        fds.extend(start.stdin.as_ref().map(AsFd::as_fd));
+        {
+            let socket = self.socket.lock().await;
+            send(&socket, Request::Start, &fds).await.map_err(KeeperError::Lost)?;
+        }
+        drop(theirs);
+        let (reader, mut writer) = UnixStream::from_std(ours).map_err(KeeperError::NoWarden)?.into_split();
+        writer.write_all(&frame).await.map_err(KeeperError::NoWarden)?;
+        Ok(Warden { reader, writer })
+    }
+
+    /// Ends what no warden looks after.
+    pub(crate) async fn prove(&self) -> Result<Proof, KeeperError> {
+        let mut socket = self.socket.lock().await;
+        send(&socket, Request::Prove, &[]).await.map_err(KeeperError::Lost)?;
+        let mut answer = [0; 8];
+        socket.read_exact(&mut answer).await.map_err(KeeperError::Lost)?;
+        let number =
+            |at: usize| u32::from_be_bytes([answer[at], answer[at + 1], answer[at + 2], answer[at + 3]]);
+        Ok(Proof { strays: number(0), remaining: number(4) })
+    }
+}
+
+async fn send(socket: &UnixStream, request: Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let byte = [request.byte()];
+    let attempt = || {
+        let mut space = [std::mem::MaybeUninit::uninit(); cmsg_space!(ScmRights(4))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
+            return Err(io::Error::other("too many descriptors"));
+        }
+        sendmsg(socket, &[IoSlice::new(&byte)], &mut ancillary, SendFlags::NOSIGNAL)?;
+        Ok(())
+    };
+    socket.async_io(Interest::WRITABLE, attempt).await
+}
+
+/// The connection to one warden.
+#[derive(Debug)]
+pub(crate) struct Warden {
+    reader: OwnedReadHalf,
+    writer: OwnedWriteHalf,
+}
+
+impl Warden {
+    /// The halves: what it tells, and what it is told.
+    pub(crate) fn split(self) -> (WardenReader, WardenWriter) {
+        (WardenReader(self.reader), WardenWriter(self.writer))
+    }
+}
+
+/// What a warden tells.
+#[derive(Debug)]
+pub(crate) struct WardenReader(OwnedReadHalf);
+
+impl WardenReader {
+    /// The next message; none when the warden is gone.
+    pub(crate) async fn next(&mut self) -> io::Result<Option<FromWarden>> {
+        let mut header = [0; 4];
+        match self.0.read_exact(&mut header).await {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        let mut body = vec![0; message::body_length(header)?];
+        self.0.read_exact(&mut body).await?;
+        message::parse(&body).map(Some)
+    }
+}
+
+/// What a warden is told.
+#[derive(Debug)]
+pub(crate) struct WardenWriter(OwnedWriteHalf);
+
+impl WardenWriter {
+    /// Tells the warden something. It may be gone already: then what was asked for has happened.
+    pub(crate) async fn send(&mut self, message: &ToWarden) {
+        if let Ok(frame) = message::frame(message) {
+            let _ = self.0.write_all(&frame).await;
+        }
+    }
+}

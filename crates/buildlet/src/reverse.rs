@@ -1,0 +1,129 @@
+//! Dialling out: the coordinator is called until it answers, and answered until it is gone, again and again.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue};
+use rpc::{
+    Identity,
+    reverse::{self, DialError},
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::{VERSION, orphan::Presence};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// A coordinator that comes back has all its machines again within twice this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+/// A connection that lasted so long was a good one: the next pause is short again.
+const GOOD: Duration = Duration::from_secs(5);
+
+/// Whom to dial, and as whom.
+#[derive(Debug, Clone)]
+pub(crate) struct Dialling {
+    pub(crate) url: String,
+    pub(crate) identity: Identity,
+    pub(crate) proxy: Option<String>,
+}
+
+impl Dialling {
+    /// Dials and answers until `shutdown`. Fails only if dialling can never work.
+    pub(crate) async fn run(
+        self,
+        service: rpc::Service,
+        presence: Presence,
+        shutdown: CancellationToken,
+    ) -> Result<(), DialError> {
+        let mut pause = Pause::default();
+        loop {
+            let ended = tokio::select! {
+                ended = self.connection(&service, &presence, &shutdown) => ended,
+                () = shutdown.cancelled() => return Ok(()),
+            };
+            match ended {
+                Ok(lasted) if lasted > GOOD => pause = Pause::default(),
+                Ok(_) => {}
+                Err(error @ (DialError::Url(_) | DialError::Identity(_))) => return Err(error),
+                Err(error) => pause.report(&error),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause.next()) => {}
+                () = shutdown.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// One connection, from dialling to its end; returns how long it lasted.
+    async fn connection(
+        &self,
+        service: &rpc::Service,
+        presence: &Presence,
+        shutdown: &CancellationToken,
+    ) -> Result<Duration, DialError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(reverse::VERSION_HEADER, HeaderValue::from_static(VERSION));
+        let stream = reverse::dial(&self.url, &self.identity, headers, self.proxy.as_deref()).await?;
+        let begin = Instant::now();
+        let present = presence.enter();
+        info!("connected to {}", stream.peer());
+        if let Err(error) = reverse::serve(stream, service.clone(), shutdown.clone()).await {
+            debug!("{error}: {:?}", std::error::Error::source(&error).map(ToString::to_string));
+        }
+        drop(present);
+        if !shutdown.is_cancelled() {
+            info!("the connection to the coordinator ended; dialling again");
+        }
+        Ok(begin.elapsed())
+    }
+}
+
+/// Pauses between attempts: longer and longer, each a random part of what it could be, so that a thousand machines do
+/// not come back in step.
+#[derive(Debug)]
+struct Pause {
+    longest: Duration,
+    /// What was said last, so that an outage fills no log.
+    said: String,
+}
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self { longest: FIRST_PAUSE, said: String::new() }
+    }
+}
+
+impl Pause {
+    fn next(&mut self) -> Duration {
+        let part = (runtime::new_id().as_u128() & 0xffff) as f64 / 65536.0;
+        let pause = self.longest.mul_f64(0.25 + 0.75 * part);
+        self.longest = (self.longest * 2).min(LONGEST_PAUSE);
+        pause
+    }
+
+    fn report(&mut self, error: &DialError) {
+        let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        let text = format!("{error}{cause}");
+        if text == self.said {
+            debug!("{text}");
+        } else {
+            warn!("{text}; trying again");
+            self.said = text;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_differ() {
+        let mut pause = Pause::default();
+        let pauses: Vec<_> = (0..50).map(|_| pause.next()).collect();
+        assert!(pauses[0] <= FIRST_PAUSE);
+        assert!(pauses.iter().all(|pause| *pause <= LONGEST_PAUSE));
+        assert!(pauses[20..].iter().any(|pause| *pause > LONGEST_PAUSE / 2));
+        assert!(pauses[20..].windows(2).any(|two| two[0] != two[1]));
+    }
+}

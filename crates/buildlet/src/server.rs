@@ -1,0 +1,307 @@
+//! A buildlet from its start to its end: what is wired to what, and who waits for whom.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    net::SocketAddr,
+    os::{
+        fd::AsFd,
+        unix::fs::{DirBuilderExt, OpenOptionsExt},
+    },
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use runtime::{Failure, Tasks};
+use rustix::{
+    fs::{FlockOperation, flock},
+    process::{Pid, test_kill_process},
+};
+use tokio_util::sync::CancellationToken;
+use types::ExecId;
+
+use crate::{
+    Config, Contact,
+    environment::BaseEnvironment,
+    exec::{End, Exec},
+    fetch::Fetcher,
+    folder::WorkFolder,
+    grpc,
+    journal::{Journal, Past, PastExec},
+    keeper::{Keeper, StopReason, end_marked, is_exiting},
+    lease::Fencing,
+    machine::{Machine, Parts},
+    orphan::Presence,
+    reverse::Dialling,
+    spool::Spool,
+};
+
+/// How long tasks have to end.
+const GRACE: Duration = Duration::from_secs(5);
+/// How often the disk is looked at.
+const DISK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the keeper of a predecessor may take to end what it kept.
+const PREDECESSOR: Duration = Duration::from_secs(20);
+
+/// A buildlet that is ready to run.
+pub struct Server {
+    machine: Arc<Machine>,
+    keeper: Keeper,
+    tasks: Tasks,
+    presence: Presence,
+    bound: Option<rpc::Bound>,
+    dialling: Option<(Dialling, rpc::Service)>,
+    orphan_after: Duration,
+    exit_when_orphaned: bool,
+    _lock: File,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("addr", &self.addr()).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Locks the state, starts the keeper, reports what an earlier buildlet left, and cleans up if nobody holds the
+    /// machine.
+    ///
+    /// # Errors
+    /// When a folder or the address cannot be used, or another buildlet does; each says what to do.
+    pub async fn bind(config: Config) -> anyhow::Result<Self> {
+        let tasks = Tasks::new(CancellationToken::new());
+        let spool = config.state.join("spool");
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&spool)
+            .context("make the state folder")?;
+        let lock = lock(&config.state).await?;
+        let keeper = Keeper::spawn(&config.keeper)?;
+        keeper.hold(lock.as_fd()).await?;
+        let (journal, past) = Journal::open(&config.state).context("read the journal")?;
+        end_survivors(&past).await;
+        let execs = restore(&spool, &past);
+        let folder = WorkFolder::open(&config.work).context("open the work folder")?;
+        let own = |name: &str| std::env::var(name).ok();
+        let parts = Parts {
+            environment: BaseEnvironment::new(folder.path(), own, &config.environment),
+            folder: Arc::new(folder),
+            spool,
+            keeper: keeper.clone(),
+            fetcher: Fetcher::new(config.contact.identity().cloned()),
+            tasks: tasks.clone(),
+            clock: config.clock.clone(),
+            reuse: config.reuse,
+            disk_floor_bytes: config.disk_floor_bytes,
+        };
+        let machine =
+            Machine::new(parts, journal, Fencing::restored(past.highest, past.lease, past.next), execs);
+        if let Err(error) = machine.clean_at_start().await {
+            tracing::error!("{error}");
+        }
+        Self::connect(config, machine, keeper, tasks, lock).await
+    }
+
+    async fn connect(
+        config: Config,
+        machine: Arc<Machine>,
+        keeper: Keeper,
+        tasks: Tasks,
+        lock: File,
+    ) -> anyhow::Result<Self> {
+        let presence = Presence::new();
+        let service = grpc::service(grpc::Facts::of(&config), machine.clone(), presence.clone());
+        let server = rpc::Server::new("buildlet", tasks.clone()).grpc(service);
+        let (bound, dialling) = match config.contact {
+            Contact::Dial { url, identity, proxy } => {
+                (None, Some((Dialling { url, identity, proxy }, server.service())))
+            }
+            Contact::Listen { address, identity } => {
+                let server = match &identity {
+                    Some(identity) => server.tls(identity),
+                    None => server.plain_loopback(),
+                };
+                let bound = server.bind(address).await.map_err(|error| Failure::Unavailable.of(error))?;
+                (Some(bound), None)
+            }
+        };
+        let (orphan_after, exit_when_orphaned) = (config.orphan_after, config.exit_when_orphaned);
+        Ok(Self {
+            machine,
+            keeper,
+            tasks,
+            presence,
+            bound,
+            dialling,
+            orphan_after,
+            exit_when_orphaned,
+            _lock: lock,
+        })
+    }
+
+    /// Where it listens; none if it dials.
+    pub fn addr(&self) -> Option<SocketAddr> {
+        self.bound.as_ref().map(rpc::Bound::addr)
+    }
+
+    /// Runs until `shutdown`, until it is drained or orphaned, or until it cannot go on. Then ends all execs.
+    ///
+    /// # Errors
+    /// When the keeper died or the identity cannot be used.
+    pub async fn run(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let ours = self.tasks.shutdown();
+        let forward = ours.clone();
+        self.tasks.job("shutdown", async move {
+            tokio::select! {
+                () = shutdown.cancelled() => forward.cancel(),
+                () = forward.cancelled() => {}
+            }
+        });
+        if let Some(bound) = self.bound.take() {
+            bound.start();
+        }
+        if let Some((dialling, service)) = self.dialling.take() {
+            let (presence, shutdown) = (self.presence.clone(), ours.clone());
+            self.tasks.service("reversed connection", async move {
+                let ended = dialling.run(service, presence, shutdown).await;
+                ended.map_err(|error| Failure::Configuration.of(error))
+            });
+        }
+        self.watch_keeper(ours.clone());
+        self.watch_disk(ours.clone());
+        self.watch_presence(ours);
+        let (machine, tasks) = (self.machine.clone(), self.tasks.clone());
+        tasks.service("end of execs", {
+            let shutdown = tasks.shutdown();
+            async move {
+                shutdown.cancelled().await;
+                machine.stop_all(StopReason::BuildletDied).await;
+                Ok(())
+            }
+        });
+        let ended = tasks.finish(GRACE).await;
+        self.machine.dismiss_keeper().await;
+        ended
+    }
+
+    /// Without its keeper a buildlet can neither start nor end anything; whoever supervises it starts it again.
+    fn watch_keeper(&self, shutdown: CancellationToken) {
+        let keeper = self.keeper.clone();
+        self.tasks.service("keeper", async move {
+            tokio::select! {
+                () = keeper.died() => Err(anyhow::anyhow!("the keeper died")),
+                () = shutdown.cancelled() => Ok(()),
+            }
+        });
+    }
+
+    fn watch_disk(&self, shutdown: CancellationToken) {
+        let machine = self.machine.clone();
+        self.tasks.service("disk", async move {
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(DISK_INTERVAL) => machine.check_disk().await,
+                    () = shutdown.cancelled() => return Ok(()),
+                }
+            }
+        });
+    }
+
+    fn watch_presence(&self, shutdown: CancellationToken) {
+        let (machine, presence) = (self.machine.clone(), self.presence.clone());
+        let (bound, exit) = (self.orphan_after, self.exit_when_orphaned);
+        self.tasks.service("orphan watch", async move {
+            loop {
+                tokio::select! {
+                    () = presence.lost_for(bound) => {}
+                    () = shutdown.cancelled() => return Ok(()),
+                }
+                tracing::warn!("no coordinator for {bound:?}: ending what runs");
+                machine.stop_all(StopReason::Abandoned).await;
+                if exit {
+                    shutdown.cancel();
+                    return Ok(());
+                }
+                tokio::time::sleep(bound.max(Duration::from_secs(1))).await;
+            }
+        });
+    }
+}
+
+/// Takes the state folder for this process and its keeper. A keeper of a buildlet that died is waited for.
+async fn lock(state: &Path) -> anyhow::Result<File> {
+    let path = state.join("lock");
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = open.with_context(|| format!("open `{}`", path.display()))?;
+    let holder = state.join("pid");
+    let begin = tokio::time::Instant::now();
+    while let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        if error != rustix::io::Errno::WOULDBLOCK {
+            return Err(io::Error::from(error)).with_context(|| format!("lock `{}`", path.display()));
+        }
+        if let Some(pid) = living(&holder) {
+            let folder = state.display();
+            let error =
+                anyhow::anyhow!("`{folder}` is used by the buildlet with process id {pid}: end it first");
+            return Err(Failure::Unavailable.of(error));
+        }
+        if begin.elapsed() > PREDECESSOR {
+            let error = anyhow::anyhow!("`{}` is held by what an earlier buildlet left", path.display());
+            return Err(Failure::Unavailable.of(error));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    std::fs::write(&holder, std::process::id().to_string())
+        .with_context(|| format!("write `{}`", holder.display()))?;
+    Ok(file)
+}
+
+/// The process that a file names, if it lives. One that is dead, but not yet waited for, does not.
+fn living(path: &Path) -> Option<i32> {
+    let pid: i32 = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
+    let process = Pid::from_raw(pid)?;
+    let other = pid != std::process::id() as i32;
+    (other && test_kill_process(process).is_ok() && !is_exiting(process)).then_some(pid)
+}
+
+/// Ends processes of execs whose keeper and wardens were killed together with the buildlet.
+async fn end_survivors(past: &Past) {
+    let running = past.execs.iter().filter(|(_, exec)| exec.end.is_none());
+    let marks: Vec<_> = running.map(|(id, _)| format!("FARMER_EXEC_ID={id}")).collect();
+    if marks.is_empty() {
+        return;
+    }
+    let ended = tokio::task::spawn_blocking(move || end_marked(&marks)).await.unwrap_or(0);
+    if ended > 0 {
+        tracing::warn!("ended {ended} processes that an earlier buildlet left");
+    }
+}
+
+/// The execs of the lease as an earlier buildlet left them, all ended; spools of others are removed.
+fn restore(spool: &Path, past: &Past) -> Vec<Arc<Exec>> {
+    let listed = std::fs::read_dir(spool).into_iter().flatten().flatten();
+    for path in listed.map(|entry| entry.path()) {
+        if !belongs(&path, past) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    past.execs.iter().filter_map(|(id, exec)| restore_one(spool, *id, exec)).collect()
+}
+
+fn belongs(path: &Path, past: &Past) -> bool {
+    let id = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<ExecId>().ok());
+    past.lease.is_some() && id.is_some_and(|id| past.execs.contains_key(&id))
+}
+
+fn restore_one(folder: &Path, id: ExecId, past: &PastExec) -> Option<Arc<Exec>> {
+    let spool = Spool::reopen(folder, id, past.freed);
+    let length = spool
+        .length()
+        .inspect_err(|error| tracing::warn!("the output of exec {id} is lost: {error}"))
+        .ok()?;
+    let end = past.end.clone().unwrap_or_else(|| End::unwatched(length));
+    Some(Exec::ended(id, past.pid, spool, end))
+}

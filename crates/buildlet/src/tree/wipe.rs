@@ -1,0 +1,256 @@
+//! Removing trees, whatever a build left: read-only folders, odd names, immutable files, any depth, mounts.
+
+use std::{
+    ffi::{CStr, OsStr, OsString},
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{
+        AtFlags, Dir, FileType, IFlags, Mode, OFlags, RenameFlags, chmodat, fchmod, ioctl_getflags,
+        ioctl_setflags, openat, renameat_with, unlinkat,
+    },
+    io::Errno,
+    path::Arg,
+};
+
+/// How deep the removal descends before it moves what lies below up to the top: each level costs a descriptor.
+const DEPTH: usize = 64;
+
+/// Removes all that lies in a folder, except some names directly in it.
+pub(crate) fn empty(folder: impl AsFd, except: &[&str]) -> io::Result<()> {
+    let folder = readable(folder)?;
+    let mut wiping = Wiping { root: folder.as_fd(), moved: 0 };
+    loop {
+        let before = wiping.moved;
+        wiping.children(folder.as_fd(), 0, except)?;
+        // What lay too deep is at the top now.
+        if wiping.moved == before {
+            return Ok(());
+        }
+    }
+}
+
+/// Removes a file or a whole folder below a folder, if it is there. `path` must be one name.
+pub(crate) fn remove(folder: impl AsFd, name: &OsStr) -> io::Result<()> {
+    let folder = readable(folder)?;
+    let mut wiping = Wiping { root: folder.as_fd(), moved: 0 };
+    wiping.entry(folder.as_fd(), &name.as_bytes().into_c_str()?, FileType::Unknown, 0)?;
+    for number in 0..wiping.moved {
+        let name = moved_name(number);
+        wiping.entry(folder.as_fd(), &name.as_bytes().into_c_str()?, FileType::Directory, 0)?;
+    }
+    Ok(())
+}
+
+/// The same folder, opened for more than to stand in paths.
+fn readable(folder: impl AsFd) -> io::Result<OwnedFd> {
+    Ok(openat(folder, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn moved_name(number: usize) -> String {
+    format!(".wiping-{number}")
+}
+
+struct Wiping<'a> {
+    root: BorrowedFd<'a>,
+    moved: usize,
+}
+
+impl Wiping<'_> {
+    fn children(&mut self, folder: BorrowedFd<'_>, depth: usize, except: &[&str]) -> io::Result<()> {
+        for entry in Dir::read_from(folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let kept = |kept: &&str| depth == 0 && kept.as_bytes() == name.to_bytes();
+            if matches!(name.to_bytes(), b"." | b"..") || except.iter().any(kept) {
+                continue;
+            }
+            self.entry(folder, name, entry.file_type(), depth)?;
+        }
+        Ok(())
+    }
+
+    /// Removes one entry of a folder.
+    fn entry(&mut self, folder: BorrowedFd<'_>, name: &CStr, kind: FileType, depth: usize) -> io::Result<()> {
+        if kind != FileType::Directory {
+            match unlink(folder, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => return Ok(()),
+                Err(Errno::ISDIR | Errno::PERM) => {}
+                Err(error) => return Err(failed(name, error)),
+            }
+        }
+        if depth >= DEPTH {
+            return self.move_up(folder, name);
+        }
+        let opened = match open_folder(folder, name) {
+            Err(Errno::NOENT) => return Ok(()),
+            opened => opened.map_err(|error| failed(name, error))?,
+        };
+        self.children(opened.as_fd(), depth + 1, &[])?;
+        match unlink(folder, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(failed(name, error)),
+        }
+    }
+
+    fn move_up(&mut self, folder: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+        // A name that a build took is passed over.
+        loop {
+            let to = moved_name(self.moved);
+            self.moved += 1;
+            match renameat_with(folder, name, self.root, to, RenameFlags::NOREPLACE) {
+                Ok(()) => return Ok(()),
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(failed(name, error)),
+            }
+        }
+    }
+}
+
+fn failed(name: &CStr, error: Errno) -> io::Error {
+    let error = io::Error::from(error);
+    io::Error::new(error.kind(), format!("cannot remove `{}`: {error}", name.to_string_lossy()))
+}
+
+/// Removes a name, lifting what forbids it if that is ours to lift.
+fn unlink(folder: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> Result<(), Errno> {
+    match unlinkat(folder, name, flags) {
+        Err(Errno::ACCESS) => {
+            let _ = fchmod(folder, Mode::RWXU);
+            unlinkat(folder, name, flags)
+        }
+        Err(Errno::PERM) => {
+            let nonblocking = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            if let Ok(file) = openat(folder, name, nonblocking, Mode::empty()) {
+                make_mutable(&file);
+            }
+            make_mutable(folder);
+            unlinkat(folder, name, flags)
+        }
+        result => result,
+    }
+}
+
+fn open_folder(folder: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(folder, name, flags, Mode::empty()) {
+        Err(Errno::ACCESS) => {
+            // The folder itself may not be readable, or the one that it lies in not searchable.
+            let _ = fchmod(folder, Mode::RWXU);
+            let _ = chmodat(folder, name, Mode::RWXU, AtFlags::empty());
+            openat(folder, name, flags, Mode::empty())
+        }
+        opened => opened,
+    }
+}
+
+/// Lifts `chattr +i` and `+a`.
+fn make_mutable(file: impl AsFd) {
+    if let Ok(flags) = ioctl_getflags(&file) {
+        let _ = ioctl_setflags(&file, flags & !(IFlags::IMMUTABLE | IFlags::APPEND));
+    }
+}
+
+/// The mounts below a folder, deepest first, from the text of `/proc/self/mountinfo`.
+pub(crate) fn mounts_below(mountinfo: &str, folder: &Path) -> Vec<PathBuf> {
+    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
+    let mut below: Vec<_> = points.filter(|point| point != folder && point.starts_with(folder)).collect();
+    below.sort();
+    below.reverse();
+    below
+}
+
+/// Reads a mount point as the kernel writes it: blanks and backslashes as `\040`.
+fn unescape(text: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let code = after.get(..3).filter(|_| *first == b'\\');
+        let code = code.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        if let Some(code) = code {
+            bytes.push(code);
+            rest = &after[3..];
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{self, File, Permissions},
+        os::unix::fs::{PermissionsExt, symlink},
+    };
+
+    use super::*;
+
+    #[test]
+    fn read_only_folders_odd_names_and_links_go() {
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("kept"), "").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        fs::create_dir_all(path.join("ro/in")).unwrap();
+        fs::write(path.join("ro/in/x"), "").unwrap();
+        fs::set_permissions(path.join("ro/in"), Permissions::from_mode(0o000)).unwrap();
+        fs::set_permissions(path.join("ro"), Permissions::from_mode(0o555)).unwrap();
+        fs::write(path.join(OsStr::from_bytes(b"\xff\n * -rf")), "").unwrap();
+        symlink(outside.path(), path.join("link")).unwrap();
+        empty(File::open(path).unwrap(), &[]).unwrap();
+        assert_eq!(fs::read_dir(path).unwrap().count(), 0);
+        assert!(outside.path().join("kept").exists());
+    }
+
+    #[test]
+    fn any_depth_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut inner =
+            cap_std::fs::Dir::open_ambient_dir(folder.path(), cap_std::ambient_authority()).unwrap();
+        for _ in 0..1000 {
+            inner.create_dir("d").unwrap();
+            inner = inner.open_dir("d").unwrap();
+        }
+        drop(inner);
+        empty(File::open(folder.path()).unwrap(), &[]).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn names_that_are_kept_are_kept_only_at_the_top() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("home/x")).unwrap();
+        fs::create_dir_all(folder.path().join("a/home")).unwrap();
+        empty(File::open(folder.path()).unwrap(), &["home"]).unwrap();
+        assert!(folder.path().join("home/x").exists() && !folder.path().join("a").exists());
+    }
+
+    #[test]
+    fn one_name_is_removed_and_its_absence_is_fine() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("a/b")).unwrap();
+        fs::write(folder.path().join("f"), "").unwrap();
+        for name in ["a", "f", "none"] {
+            remove(File::open(folder.path()).unwrap(), OsStr::new(name)).unwrap();
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn mounts_are_found_below_a_folder_only() {
+        let info = "36 35 98:0 / /work rw - ext4 x rw\n\
+                    37 36 98:0 / /work/a rw - tmpfs x rw\n\
+                    38 37 98:0 / /work/a/b\\040c rw - tmpfs x rw\n\
+                    39 35 98:0 / /workshop rw - tmpfs x rw\n";
+        let below = mounts_below(info, Path::new("/work"));
+        assert_eq!(below, [Path::new("/work/a/b c"), Path::new("/work/a")]);
+    }
+}

@@ -1,0 +1,264 @@
+//! Buildlets to test, as processes, and the coordinator's side of them.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use buildlet_client::{BuildletClient, Error, ExecEnd, ExecEvent, ExecSpec, How, Lease};
+use rpc::{Authority, Identity, reverse};
+use runtime::Tasks;
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+use types::{ExecId, Fence, LeaseId, MachineName};
+
+/// How long anything may take.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A farm's side: its authority and a place where buildlets dial in.
+pub(crate) struct Farm {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) authority: Authority,
+    address: SocketAddr,
+    incoming: mpsc::Receiver<reverse::Incoming>,
+    _shutdown: tokio_util::sync::DropGuard,
+}
+
+impl Farm {
+    /// A farm that machines may dial.
+    pub(crate) async fn start() -> Self {
+        runtime::install_crypto();
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::create(&folder.path().join("ca")).unwrap();
+        let shutdown = CancellationToken::new();
+        let (sender, incoming) = mpsc::channel(16);
+        let on_connect: reverse::OnConnect = Arc::new(move |connection| {
+            let _ = sender.try_send(connection);
+        });
+        let server = rpc::Server::new("coordinator", Tasks::new(shutdown.clone()))
+            .tls(&authority.issue_service("coordinator").unwrap())
+            .http(reverse::router(on_connect));
+        let bound = server.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = bound.addr();
+        bound.start();
+        Self { folder, authority, address, incoming, _shutdown: shutdown.drop_guard() }
+    }
+
+    /// A service's identity.
+    pub(crate) fn service(&self, name: &str) -> Identity {
+        self.authority.issue_service(name).unwrap()
+    }
+
+    /// The next machine that dials in.
+    pub(crate) async fn connected(&mut self) -> reverse::Incoming {
+        tokio::time::timeout(DEADLINE, self.incoming.recv()).await.expect("nobody dials in").unwrap()
+    }
+
+    /// Starts a buildlet that dials in.
+    pub(crate) async fn buildlet(&mut self, options: &[&str]) -> Machine {
+        let process = self.process(options);
+        let connection = self.connected().await;
+        Machine { process, client: BuildletClient::new(connection.channel.clone()), connection, fence: 0 }
+    }
+
+    /// Starts a buildlet without waiting for it.
+    pub(crate) fn process(&self, options: &[&str]) -> Process {
+        let keys = self.folder.path().join("keys");
+        if !keys.exists() {
+            fs::create_dir(&keys).unwrap();
+            let name: MachineName = "m1".parse().unwrap();
+            let identity = self.authority.issue_machine(&name, &["linux".parse().unwrap()]).unwrap();
+            identity.save(&keys, "m1").unwrap();
+        }
+        let child = Command::new(env!("CARGO_BIN_EXE_buildlet"))
+            .args(["--name", "m1", "--host-type", "linux", "--log", "warn"])
+            .arg(format!("--coordinator=https://{}", self.address))
+            .args(["--identity".as_ref(), keys.join("m1.pem").as_os_str()])
+            .args([keys.join("m1.key"), keys.join("ca.pem")])
+            .args(["--work".as_ref(), self.work().as_os_str()])
+            .args(["--state".as_ref(), self.state().as_os_str()])
+            .args(options)
+            .env("SECRET_OF_THE_OWNER", "hush")
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Process(child)
+    }
+
+    /// The buildlet's work folder.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.folder.path().join("work")
+    }
+
+    /// The buildlet's state folder.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+}
+
+/// A buildlet's process, killed at the end if it still lives.
+pub(crate) struct Process(pub(crate) Child);
+
+impl Process {
+    /// Kills it as the system would: it can do nothing about that.
+    pub(crate) fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(&mut self) -> std::process::ExitStatus {
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begin.elapsed() < DEADLINE, "it does not end");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A buildlet that dialled in.
+pub(crate) struct Machine {
+    pub(crate) process: Process,
+    pub(crate) client: BuildletClient,
+    pub(crate) connection: reverse::Incoming,
+    fence: u64,
+}
+
+impl Machine {
+    /// A lease that is newer than all before.
+    pub(crate) fn lease(&mut self) -> Lease {
+        self.fence += 1;
+        lease(self.fence)
+    }
+
+    /// Runs a shell script to its end.
+    pub(crate) async fn run(&self, lease: Lease, script: &str) -> (ExecEnd, String) {
+        self.run_spec(lease, &sh(script)).await
+    }
+
+    /// Runs a command to its end.
+    pub(crate) async fn run_spec(&self, lease: Lease, spec: &ExecSpec) -> (ExecEnd, String) {
+        let exec = new_exec();
+        self.client.start_exec(lease, exec, spec).await.unwrap();
+        self.follow(exec, 0).await
+    }
+
+    /// Follows an exec to its end.
+    pub(crate) async fn follow(&self, exec: ExecId, offset: u64) -> (ExecEnd, String) {
+        follow(&self.client, exec, offset).await
+    }
+
+    /// Starts a shell script and waits until it has printed a line.
+    pub(crate) async fn start(&self, lease: Lease, script: &str) -> (ExecId, String) {
+        let exec = new_exec();
+        self.client.start_exec(lease, exec, &sh(script)).await.unwrap();
+        let mut events = self.client.watch_exec(exec, 0).await.unwrap();
+        let mut text = String::new();
+        while !text.contains('\n') {
+            match next(&mut events).await {
+                ExecEvent::Output { data, .. } => text.push_str(std::str::from_utf8(&data).unwrap()),
+                ExecEvent::Ended(end) => panic!("it ended: {end:?}, having said {text:?}"),
+            }
+        }
+        (exec, text.trim().to_owned())
+    }
+}
+
+/// The lease of a token.
+pub(crate) fn lease(fence: u64) -> Lease {
+    Lease { id: LeaseId(uuid::Uuid::from_u128(u128::from(fence))), fence: Fence(fence) }
+}
+
+/// An id for a new exec.
+pub(crate) fn new_exec() -> ExecId {
+    ExecId(runtime::new_id())
+}
+
+/// A shell script as a command.
+pub(crate) fn sh(script: &str) -> ExecSpec {
+    ExecSpec { argv: vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()], ..ExecSpec::default() }
+}
+
+async fn next(events: &mut buildlet_client::ExecEvents) -> ExecEvent {
+    let event = tokio::time::timeout(DEADLINE, events.next()).await.expect("nothing comes");
+    event.expect("the stream ended before the exec").unwrap()
+}
+
+/// Follows an exec to its end; checks that there is no gap and no repeat.
+pub(crate) async fn follow(client: &BuildletClient, exec: ExecId, offset: u64) -> (ExecEnd, String) {
+    let mut events = client.watch_exec(exec, offset).await.unwrap();
+    let (mut text, mut at) = (Vec::new(), offset);
+    loop {
+        match next(&mut events).await {
+            ExecEvent::Output { offset, data } => {
+                assert_eq!(offset, at, "a gap or a repeat");
+                at += data.len() as u64;
+                text.extend_from_slice(&data);
+            }
+            ExecEvent::Ended(end) => {
+                assert_eq!(at, end.output_bytes, "output is missing");
+                assert!(events.next().await.is_none(), "something follows the end");
+                return (end, String::from_utf8_lossy(&text).into_owned());
+            }
+        }
+    }
+}
+
+/// How a command that exited well ends.
+pub(crate) fn passed() -> How {
+    How::Exited(0)
+}
+
+/// Waits until something holds.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Whether a process lives (a zombie does not).
+pub(crate) fn lives(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next()).is_some_and(|state| state != 'Z')
+}
+
+/// All living processes whose environment has a line with this text.
+pub(crate) fn marked(text: &str) -> Vec<String> {
+    let own = std::process::id().to_string();
+    let pids =
+        fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let has = |pid: &String| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        *pid != own && lives(pid) && environment.split(|byte| *byte == 0).any(|line| line == text.as_bytes())
+    };
+    pids.filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit())).filter(has).collect()
+}
+
+/// All names in a folder.
+pub(crate) fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// The error of a call that must fail.
+pub(crate) fn error<T: std::fmt::Debug>(result: Result<T, Error>) -> Error {
+    result.expect_err("it should be refused")
+}

@@ -1,0 +1,556 @@
+//! `farm.toml`: the operator's file. Every service reads the same one, each its part.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use types::{HostType, RepositoryName};
+
+use crate::{Builder, Glob, Offer, OfferedHost};
+
+/// What the farm is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Environment {
+    /// It votes.
+    Production,
+    /// It never votes, and tries only changes that are marked for it.
+    Staging,
+    /// One machine, for its user.
+    Local,
+}
+
+/// The whole of `farm.toml`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Farm {
+    /// Its name, as pages show it.
+    pub name: String,
+    /// What it is for.
+    pub environment: Environment,
+    /// Every timeout of a builder is multiplied by this.
+    pub timeout_scale: f64,
+    /// The folder that holds all state.
+    pub data: PathBuf,
+    /// How many buildlets `farmer up` keeps; `None` means one for each processor.
+    pub buildlets: Option<u32>,
+    /// Where each service listens.
+    pub listen: Listen,
+    /// Where each service finds the others.
+    pub services: Services,
+    /// The certificates; `None` means that `farmer up` makes them in the data folder.
+    pub tls: Option<TlsPaths>,
+    /// Logs, traces and metrics.
+    pub telemetry: runtime::telemetry::Config,
+    /// What is built.
+    pub repositories: Vec<Repository>,
+    /// The kinds of machines. Never empty: without any, there is `local`.
+    pub hosts: Vec<Host>,
+    /// Which builders build what. The first that matches a repository and branch counts; without one, all build
+    /// what was submitted, and those with `try = true` try changes.
+    pub policies: Vec<Policy>,
+    /// GitHub's webhook, if it is used.
+    pub webhook: Option<Webhook>,
+    /// The bot.
+    pub gopherbot: Gopherbot,
+    /// Files that hold secrets, by name. A repository must be offered one before a builder may ask for it.
+    pub secrets: BTreeMap<String, PathBuf>,
+}
+
+/// Where each service listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Pages and the public RPCs.
+    pub public: SocketAddr,
+    /// The coordinator, for services and buildlets.
+    pub coordinator: SocketAddr,
+    /// gitmirror.
+    pub gitmirror: SocketAddr,
+    /// maintnerd.
+    pub maintnerd: SocketAddr,
+    /// pubsubhelper's gRPC.
+    pub pubsubhelper: SocketAddr,
+    /// pubsubhelper's webhook.
+    pub webhook: SocketAddr,
+    /// gopherbot: health only.
+    pub gopherbot: SocketAddr,
+    /// devapp's pages.
+    pub devapp: SocketAddr,
+}
+
+/// Where a service finds the others. By default on this machine, at the ports of [`Listen`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Services {
+    /// The coordinator's URL.
+    pub coordinator: String,
+    /// gitmirror's URL.
+    pub gitmirror: String,
+    /// maintnerd's URL.
+    pub maintnerd: String,
+    /// pubsubhelper's URL.
+    pub pubsubhelper: String,
+}
+
+/// The certificate of the service that reads the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsPaths {
+    /// The CA's certificate, PEM.
+    pub ca: PathBuf,
+    /// The service's certificate, PEM.
+    pub certificate: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
+}
+
+/// A repository that is mirrored and built.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Repository {
+    /// Its name in the farm.
+    pub name: RepositoryName,
+    /// A path or URL that git can fetch.
+    pub origin: String,
+    /// How often a URL is asked for news when nothing tickles it.
+    pub poll: Duration,
+    /// Branches that are built.
+    pub branches: Vec<Glob>,
+    /// The preset (see [`crate::preset()`]) that is used in place of a `farmer.toml` in the repository.
+    pub preset: Option<String>,
+    /// Hosts that its builders may name; all if the file does not say.
+    pub hosts: Vec<HostType>,
+    /// Secrets that its builders may ask for, when they build what was submitted.
+    pub secrets: Vec<String>,
+    /// Where refs are pushed on to.
+    pub mirrors: Vec<String>,
+}
+
+/// A kind of machine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Host {
+    /// Its name.
+    pub name: HostType,
+    /// How machines are kept clean.
+    pub reuse: Reuse,
+    /// Where its machines come from: `local` (children of `farmer up`) or `reverse` (they dial in).
+    pub pool: String,
+    /// Words that describe it, shown on pages.
+    pub tags: Vec<String>,
+    /// What an exec may use.
+    pub limits: Limits,
+    /// The image its machines run; part of a snapshot's address.
+    pub image: String,
+    /// How many machines should be connected.
+    pub expected: u32,
+    /// Who looks after them.
+    pub owners: Vec<String>,
+    /// Added to the environment of every exec.
+    pub environment: Vec<(String, String)>,
+    /// For people.
+    pub notes: String,
+}
+
+/// How a machine is kept clean between builds (architecture.md D15).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reuse {
+    /// Made for a build, destroyed after it.
+    Never,
+    /// Proven to be clean before it is idle.
+    Wiped,
+    /// Not cleaned.
+    Shared,
+}
+
+/// What an exec may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of output.
+    pub output_bytes: u64,
+    /// The longest timeout that a builder may ask for.
+    pub timeout: Duration,
+}
+
+/// Which builders build a branch of a repository.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// The repositories it is about.
+    pub repository: Glob,
+    /// The branches it is about.
+    pub branch: Glob,
+    /// The builders that build what is submitted there.
+    pub build: Vec<Glob>,
+    /// The builders that try changes for it; `None` leaves it to the builders' own `try`.
+    pub try_: Option<Vec<Glob>>,
+}
+
+/// Why something is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// It was submitted.
+    Submitted,
+    /// It is under review, or somebody's working tree.
+    Try,
+}
+
+/// GitHub's webhook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Webhook {
+    /// The file that holds the secret it is signed with.
+    pub secret: PathBuf,
+}
+
+/// The bot.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gopherbot {
+    /// Whether it only says what it would do. The default.
+    pub dry_run: bool,
+    /// The tasks it runs, by name; empty means none.
+    pub tasks: Vec<String>,
+    /// The file that holds GitHub's token.
+    pub github_token: Option<PathBuf>,
+    /// GitHub's API.
+    pub github_url: String,
+}
+
+impl Environment {
+    pub(crate) const WORDS: &[(&str, Self)] =
+        &[("production", Self::Production), ("staging", Self::Staging), ("local", Self::Local)];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        word(Self::WORDS, &self)
+    }
+}
+
+impl Reuse {
+    pub(crate) const WORDS: &[(&str, Self)] =
+        &[("never", Self::Never), ("wiped", Self::Wiped), ("shared", Self::Shared)];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        word(Self::WORDS, &self)
+    }
+}
+
+fn word<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> &'static str {
+    words.iter().find(|(_, other)| other == value).map_or("", |(word, _)| word)
+}
+
+impl Default for Farm {
+    /// A farm on this machine that builds nothing yet.
+    fn default() -> Self {
+        let listen = Listen::default();
+        Self {
+            name: "Farmer".to_owned(),
+            environment: Environment::Local,
+            timeout_scale: 1.0,
+            data: PathBuf::from("farmer-data"),
+            buildlets: None,
+            services: Services::at(&listen),
+            listen,
+            tls: None,
+            telemetry: runtime::telemetry::Config::default(),
+            repositories: Vec::new(),
+            hosts: vec![Host::local()],
+            policies: Vec::new(),
+            webhook: None,
+            gopherbot: Gopherbot::default(),
+            secrets: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Listen {
+    /// Fixed ports on loopback.
+    fn default() -> Self {
+        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self {
+            public: at(8790),
+            coordinator: at(8791),
+            gitmirror: at(8792),
+            maintnerd: at(8793),
+            pubsubhelper: at(8794),
+            webhook: at(8795),
+            gopherbot: at(8796),
+            devapp: at(8797),
+        }
+    }
+}
+
+impl Services {
+    /// Where services that listen so are found on the same machine.
+    pub fn at(listen: &Listen) -> Self {
+        let url = |address: SocketAddr| format!("https://{address}");
+        Self {
+            coordinator: url(listen.coordinator),
+            gitmirror: url(listen.gitmirror),
+            maintnerd: url(listen.maintnerd),
+            pubsubhelper: url(listen.pubsubhelper),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { output_bytes: 16 << 30, timeout: Duration::from_hours(24) }
+    }
+}
+
+impl Host {
+    /// The host that every farm has unless it says otherwise: this machine.
+    pub fn local() -> Self {
+        Self {
+            name: "local".parse().expect("`local` is a name"),
+            reuse: Reuse::Wiped,
+            pool: "local".to_owned(),
+            tags: Vec::new(),
+            limits: Limits::default(),
+            image: String::new(),
+            expected: 0,
+            owners: Vec::new(),
+            environment: Vec::new(),
+            notes: "This machine: children of `farmer up`.".to_owned(),
+        }
+    }
+}
+
+impl Default for Gopherbot {
+    fn default() -> Self {
+        Self {
+            dry_run: true,
+            tasks: Vec::new(),
+            github_token: None,
+            github_url: "https://api.github.com".to_owned(),
+        }
+    }
+}
+
+impl Repository {
+    /// A repository with defaults for all but its name and origin.
+    pub fn new(name: RepositoryName, origin: impl Into<String>) -> Self {
+        Self {
+            name,
+            origin: origin.into(),
+            poll: Duration::from_secs(15),
+            branches: Glob::all(),
+            preset: None,
+            hosts: Vec::new(),
+            secrets: Vec::new(),
+            mirrors: Vec::new(),
+        }
+    }
+
+    /// Whether a branch is built. Takes `main` and `refs/heads/main`.
+    pub fn builds_branch(&self, branch: &str) -> bool {
+        let branch = branch.strip_prefix("refs/heads/").unwrap_or(branch);
+        self.branches.iter().any(|glob| glob.matches(branch))
+    }
+}
+
+impl Farm {
+    /// A farm on this machine for one repository.
+    pub fn local(name: RepositoryName, origin: &str, data: PathBuf) -> Self {
+        Self { repositories: vec![Repository::new(name, origin)], data, ..Self::default() }
+    }
+
+    /// The host of this name.
+    pub fn host(&self, name: &HostType) -> Option<&Host> {
+        self.hosts.iter().find(|host| host.name == *name)
+    }
+
+    /// The repository of this name.
+    pub fn repository(&self, name: &RepositoryName) -> Option<&Repository> {
+        self.repositories.iter().find(|repository| repository.name == *name)
+    }
+
+    /// What the builders of a repository may name.
+    pub fn offer(&self, repository: &Repository) -> Offer {
+        let offered = |host: &&Host| repository.hosts.is_empty() || repository.hosts.contains(&host.name);
+        let host = |host: &Host| OfferedHost {
+            name: host.name.clone(),
+            pool: host.pool.clone(),
+            timeout: host.limits.timeout,
+        };
+        Offer {
+            hosts: self.hosts.iter().filter(offered).map(host).collect(),
+            secrets: repository.secrets.clone(),
+        }
+    }
+
+    /// The policy of a branch, if there is one. Takes `main` and `refs/heads/main`.
+    pub fn policy(&self, repository: &RepositoryName, branch: &str) -> Option<&Policy> {
+        let branch = branch.strip_prefix("refs/heads/").unwrap_or(branch);
+        let applies = |policy: &&Policy| {
+            policy.repository.matches(repository.as_str()) && policy.branch.matches(branch)
+        };
+        self.policies.iter().find(applies)
+    }
+
+    /// The builders that build a branch of a repository, in the order of its `farmer.toml`. It does not ask whether the
+    /// branch is built at all: see [`Repository::builds_branch`].
+    pub fn select<'b>(
+        &self,
+        repository: &RepositoryName,
+        branch: &str,
+        purpose: Purpose,
+        builders: &'b [Builder],
+    ) -> Vec<&'b Builder> {
+        let policy = self.policy(repository, branch);
+        let any =
+            |globs: &[Glob], builder: &Builder| globs.iter().any(|glob| glob.matches(builder.name.as_str()));
+        let wanted = |builder: &&Builder| match (purpose, policy) {
+            (Purpose::Submitted, None) => true,
+            (Purpose::Submitted, Some(policy)) => any(&policy.build, builder),
+            (Purpose::Try, _) if !builder.may_try() => false,
+            (Purpose::Try, Some(Policy { try_: Some(globs), .. })) => any(globs, builder),
+            (Purpose::Try, _) => builder.try_,
+        };
+        builders.iter().filter(wanted).collect()
+    }
+
+    /// A timeout of a builder, as this farm counts it.
+    pub fn scaled(&self, timeout: Duration) -> Duration {
+        timeout.mul_f64(self.timeout_scale)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use runtime::config;
+
+    use super::*;
+
+    fn farm(text: &str) -> Farm {
+        config::parse("farm.toml", text).unwrap_or_else(|errors| panic!("{errors}"))
+    }
+
+    fn errors(text: &str) -> String {
+        config::parse::<Farm>("farm.toml", text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_empty_file_is_a_farm_on_this_machine() {
+        assert_eq!(farm(""), Farm::default());
+        assert_eq!(farm("").hosts, [Host::local()]);
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let farm = farm(include_str!("farm/example.toml"));
+        assert_eq!(farm.environment, Environment::Staging);
+        assert_eq!((farm.timeout_scale, farm.buildlets), (1.5, Some(2)));
+        assert_eq!(farm.scaled(Duration::from_secs(2)), Duration::from_secs(3));
+        assert_eq!(farm.services.coordinator, "https://coordinator:8443");
+        assert_eq!(farm.services.gitmirror, format!("https://{}", farm.listen.gitmirror));
+        let host = farm.host(&"linux-amd64".parse().unwrap()).unwrap();
+        assert_eq!((host.reuse, host.pool.as_str(), host.expected), (Reuse::Shared, "reverse", 3));
+        assert_eq!(host.environment, [("GOROOT_BOOTSTRAP".to_owned(), "/opt/go".to_owned())]);
+        let repository = farm.repository(&"x/tools".parse().unwrap()).unwrap();
+        assert_eq!(repository.poll, Duration::from_mins(1));
+        assert!(
+            repository.builds_branch("refs/heads/release-branch.go1") && !repository.builds_branch("wip")
+        );
+        let offer = farm.offer(repository);
+        assert_eq!(offer.hosts.len(), 1);
+        assert_eq!(offer.secrets, ["NPM_TOKEN"]);
+        assert!(!farm.gopherbot.dry_run);
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_said_at_its_place() {
+        let text = r#"
+timeout_scale = -1
+[services]
+gitmirror = "gitmirror:8443"
+[secrets]
+TOKEN = "/run/secrets/token"
+[[hosts]]
+name = "linux"
+reuse = "never"
+[[hosts]]
+name = "linux"
+pool = "moon"
+environment = { "A B" = "1" }
+[[repositories]]
+name = "a"
+origin = ""
+preset = "cobol"
+hosts = ["linux", "darwin"]
+secrets = ["TOKEN", "PASSWORD"]
+branches = ["main", ""]
+[[repositories]]
+name = "a"
+origin = "/a"
+poll = "0s"
+[gopherbot]
+dry_run = false
+"#;
+        let expected = "\
+farm.toml:2:17: `timeout_scale` must be above 0 and at most 100
+farm.toml:4:13: `gitmirror:8443` is not a URL, as in `https://coordinator:8443`
+farm.toml:9:9: `reuse = \"never\"` needs a pool that makes and destroys machines; `local` and `reverse` keep theirs: use `wiped` or `shared`
+farm.toml:11:8: there is another host `linux`
+farm.toml:12:8: there is no pool `moon`: `local`, `reverse` are
+farm.toml:13:25: `A B` is not the name of a variable: letters, digits and `_` are
+farm.toml:16:10: `origin` must be a path or URL that git can fetch
+farm.toml:17:10: there is no preset `cobol`: `cargo`, `go` are
+farm.toml:18:19: there is no host `darwin`
+farm.toml:19:21: there is no secret `PASSWORD`
+farm.toml:20:21: a pattern may not be empty
+farm.toml:22:8: there is another repository `a`
+farm.toml:24:8: `poll` must be at least 1s
+farm.toml:26:11: `dry_run = false` needs `github_token`, the file that holds it";
+        assert_eq!(errors(text), expected);
+    }
+
+    #[test]
+    fn a_policy_says_what_builds_and_tries_and_the_first_that_applies_counts() {
+        let farm = farm(
+            r#"
+[[policies]]
+repository = "go"
+branch = "release-*"
+build = ["linux-*"]
+try = ["linux-amd64"]
+[[policies]]
+repository = "go"
+build = ["*-race"]
+"#,
+        );
+        let file = r#"
+[[builders]]
+name = "linux-amd64"
+host = "local"
+make = ["make"]
+[[builders]]
+name = "linux-amd64-race"
+host = "local"
+make = ["make"]
+[[builders]]
+name = "darwin-arm64"
+host = "local"
+make = ["make"]
+try = false
+[[builders]]
+name = "publish"
+host = "local"
+make = ["make publish"]
+secrets = ["TOKEN"]
+"#;
+        let offer = Offer { secrets: vec!["TOKEN".to_owned()], ..Offer::local() };
+        let file = crate::BuildFile::parse("farmer.toml", file, &offer).unwrap();
+        let selected = |repository: &str, branch: &str, purpose| {
+            let builders = farm.select(&repository.parse().unwrap(), branch, purpose, &file.builders);
+            builders.iter().map(|builder| builder.name.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            selected("go", "refs/heads/release-1", Purpose::Submitted),
+            "linux-amd64 linux-amd64-race"
+        );
+        assert_eq!(selected("go", "release-1", Purpose::Try), "linux-amd64");
+        assert_eq!(selected("go", "main", Purpose::Submitted), "linux-amd64-race");
+        assert_eq!(selected("go", "main", Purpose::Try), "linux-amd64 linux-amd64-race");
+        let all = "linux-amd64 linux-amd64-race darwin-arm64 publish";
+        assert_eq!(selected("tools", "main", Purpose::Submitted), all);
+        assert_eq!(selected("tools", "main", Purpose::Try), "linux-amd64 linux-amd64-race");
+    }
+}

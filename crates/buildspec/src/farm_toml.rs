@@ -1,0 +1,298 @@
+//! Reads `farm.toml` and checks it as a whole.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
+
+use runtime::config::{FromToml, FromValue, Table};
+use types::{HostType, RepositoryName};
+
+use crate::{
+    Environment, Farm, Glob, Gopherbot, Host, Limits, Listen, PRESETS, Policy, Repository, Reuse, Services,
+    TlsPaths, Webhook,
+};
+
+/// Where the machines of a host may come from.
+pub(crate) const POOLS: &[&str] = &["local", "reverse"];
+
+impl FromToml for Farm {
+    fn from_toml(table: &mut Table<'_>) -> Self {
+        let default = Self::default();
+        let listen: Listen = table.table("listen");
+        let services = table.table_with("services", |table| services(table, &listen));
+        let hosts = hosts(table);
+        let secrets: BTreeMap<String, PathBuf> = table.pairs("secrets").into_iter().collect();
+        let repositories = repositories(table, &hosts, &secrets);
+        let farm = Self {
+            name: table.default("name", default.name),
+            environment: table.choice("environment", Environment::WORDS).unwrap_or(default.environment),
+            timeout_scale: table.default("timeout_scale", default.timeout_scale),
+            data: table.default("data", default.data),
+            buildlets: table.optional("buildlets"),
+            listen,
+            services,
+            tls: table.optional_table("tls"),
+            telemetry: table.table("telemetry"),
+            repositories,
+            hosts,
+            policies: table.tables("policies"),
+            webhook: table.optional_table("webhook"),
+            gopherbot: table.table("gopherbot"),
+            secrets,
+        };
+        if !(farm.timeout_scale > 0.0 && farm.timeout_scale <= 100.0) {
+            table.error_at("timeout_scale", "`timeout_scale` must be above 0 and at most 100");
+        }
+        if farm.buildlets.is_some_and(|count| count > 1000) {
+            table.error_at("buildlets", "`buildlets` must be at most 1000");
+        }
+        farm
+    }
+}
+
+/// The hosts; without any, the one that every farm has.
+fn hosts(table: &mut Table<'_>) -> Vec<Host> {
+    let mut seen = HashSet::from([HostType::placeholder()]);
+    let hosts = table.tables_with("hosts", |table| {
+        let host = Host::from_toml(table);
+        if host.name != HostType::placeholder() && !seen.insert(host.name.clone()) {
+            table.error_at("name", format!("there is another host `{}`", host.name));
+        }
+        host
+    });
+    if hosts.is_empty() { vec![Host::local()] } else { hosts }
+}
+
+fn repositories(
+    table: &mut Table<'_>,
+    hosts: &[Host],
+    secrets: &BTreeMap<String, PathBuf>,
+) -> Vec<Repository> {
+    let mut seen = HashSet::new();
+    table.tables_with("repositories", |table| {
+        let repository = Repository::from_toml(table);
+        let name = &repository.name;
+        if *name != RepositoryName::placeholder() && !seen.insert(name.clone()) {
+            table.error_at("name", format!("there is another repository `{name}`"));
+        }
+        for (index, offered) in repository.hosts.iter().enumerate() {
+            if !hosts.iter().any(|host| host.name == *offered) {
+                table.error_at_index("hosts", index, format!("there is no host `{offered}`"));
+            }
+        }
+        for (index, offered) in repository.secrets.iter().enumerate() {
+            if !secrets.contains_key(offered) {
+                table.error_at_index("secrets", index, format!("there is no secret `{offered}`"));
+            }
+        }
+        repository
+    })
+}
+
+impl FromToml for Listen {
+    fn from_toml(table: &mut Table<'_>) -> Self {
+        let default = Self::default();
+        Self {
+            public: table.default("public", default.public),
+            coordinator: table.default("coordinator", default.coordinator),
+            gitmirror: table.default("gitmirror", default.gitmirror),
+            maintnerd: table.default("maintnerd", default.maintnerd),
+            pubsubhelper: table.default("pubsubhelper", default.pubsubhelper),
+            webhook: table.default("webhook", default.webhook),
+            gopherbot: table.default("gopherbot", default.gopherbot),
+            devapp: table.default("devapp", default.devapp),
+        }
+    }
+}
+
+fn services(table: &mut Table<'_>, listen: &Listen) -> Services {
+    let default = Services::at(listen);
+    Services {
+        coordinator: url(table, "coordinator").unwrap_or(default.coordinator),
+        gitmirror: url(table, "gitmirror").unwrap_or(default.gitmirror),
+        maintnerd: url(table, "maintnerd").unwrap_or(default.maintnerd),
+        pubsubhelper: url(table, "pubsubhelper").unwrap_or(default.pubsubhelper),
+    }
+}
+
+/// An address that is reached by HTTP.
+fn url(table: &mut Table<'_>, key: &str) -> Option<String> {
+    let url: String = table.optional(key)?;
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    if rest.is_none_or(|rest| rest.is_empty() || rest.starts_with('/')) {
+        table.error_at(key, format!("`{url}` is not a URL, as in `https://coordinator:8443`"));
+    }
+    Some(url)
+}
+
+impl FromToml for TlsPaths {
+    fn from_toml(table: &mut Table<'_>) -> Self {
+        Self {
+            ca: table.required("ca"),
+            certificate: table.required("certificate"),
+            key: table.required("key"),
+        }
+    }
+}
+
+impl FromToml for Repository {
+    fn from_toml(table: &mut Table<'_>) -> Self {
+        let repository = Self {
+            name: table.required("name"),
+            origin: table.required("origin"),
+            poll: table.default("poll", Duration::from_secs(15)),
+            branches: globs(table, "branches").unwrap_or_else(Glob::all),
+            preset: table.optional("preset"),
+            hosts: words(table, "hosts"),
+            secrets: table.default("secrets", Vec::new()),
+            mirrors: table.default("mirrors", Vec::new()),
+        };
+        if table.has("origin") && repository.origin.trim().is_empty() {
+            table.error_at("origin", "`origin` must be a path or URL that git can fetch");
+        }
+        if repository.poll < Duration::from_secs(1) {
+            table.error_at("poll", "`poll` must be at least 1s");
+        }
+        if let Some(preset) = repository.preset.as_deref().filter(|name| !PRESETS.contains(name)) {
+            table.error_at("preset", format!("there is no preset `{preset}`: {} are", quoted(PRESETS)));
+        }
+        repository
+    }
+}
+
+impl FromToml for Host {
+    fn from_toml(table: &mut Table<'_>) -> Self {
+        let default = Self::local();
+        let host = Self {
+            name: table.required("name"),
+            reuse: table.choice("reuse", Reuse::WORDS).unwrap_or(default.reuse),
+            pool: table.default("pool", default.pool),
+            tags: table.default("tags", Vec::new()),
+            limits: table.table("limits"),
+            image: table.default("image", String::new()),
+            expected: table.default("expected", 0),
+            owners: table.default("owners", Vec::new()),
+            environment: environment(table),
+            notes: table.default("notes", String::new()),
+        };
+        if !POOLS.contains(&host.pool.as_str()) {
+            table.error_at("pool", format!("there is no pool `{}`: {} are", host.pool, quoted(POOLS)));
+        }
+        if host.reuse == Reuse::Never {
+            let message = "`reuse = \"never\"` needs a pool that makes and destroys machines; `local` and `reverse` \
+                           keep theirs: use `wiped` or `shared`";
+            table.error_at("reuse", message);
+        }
+        host
+    }
+}
+
+impl FromToml for Limits {
+    fn from_toml(table: &mut Table<'_>) -> Self {
+        let default = Self::default();
+        let limits = Self {
+            output_bytes: table.default("output_bytes", default.output_bytes),
+            timeout: table.default("timeout", default.timeout),
+        };
+        if limits.output_bytes == 0 {
+            table.error_at("output_bytes", "`output_bytes` must be above 0");
+        }
+        positive(table, "timeout", limits.timeout);
+        limits
+    }
+}
+
+impl FromToml for Policy {
+    fn from_toml(table: &mut Table<'_>) -> Self {
+        Self {
+            repository: glob(table, "repository"),
+            branch: glob(table, "branch"),
+            build: globs(table, "build").unwrap_or_else(Glob::all),
+            try_: globs(table, "try"),
+        }
+    }
+}
+
+impl FromToml for Webhook {
+    fn from_toml(table: &mut Table<'_>) -> Self {
+        Self { secret: table.required("secret") }
+    }
+}
+
+impl FromToml for Gopherbot {
+    fn from_toml(table: &mut Table<'_>) -> Self {
+        let default = Self::default();
+        let bot = Self {
+            dry_run: table.default("dry_run", default.dry_run),
+            tasks: table.default("tasks", Vec::new()),
+            github_token: table.optional("github_token"),
+            github_url: url(table, "github_url").unwrap_or(default.github_url),
+        };
+        if !bot.dry_run && bot.github_token.is_none() {
+            table.error_at("dry_run", "`dry_run = false` needs `github_token`, the file that holds it");
+        }
+        bot
+    }
+}
+
+/// A pattern; left out it matches all.
+fn glob(table: &mut Table<'_>, key: &str) -> Glob {
+    table.parsed(key).unwrap_or_else(Glob::any)
+}
+
+/// A list of patterns. None if left out.
+fn globs(table: &mut Table<'_>, key: &str) -> Option<Vec<Glob>> {
+    table.has(key).then(|| words(table, key))
+}
+
+/// A list of strings that are parsed, each at its place. Empty if left out.
+fn words<V: FromStr<Err: std::fmt::Display>>(table: &mut Table<'_>, key: &str) -> Vec<V> {
+    let items = table.value(key).and_then(|value| value.items()).unwrap_or_default();
+    let parse = |text: &str| text.parse().map_err(|error: V::Err| error.to_string());
+    let word =
+        |item: &runtime::config::Value<'_>| parse(item.string()?).map_err(|error| item.error(error)).ok();
+    items.iter().filter_map(word).collect()
+}
+
+/// Variables of a process.
+pub(crate) fn environment(table: &mut Table<'_>) -> Vec<(String, String)> {
+    let Some(mut variables) = table.value("environment").and_then(|value| value.table()) else {
+        return Vec::new();
+    };
+    let names = variables.keys();
+    let variable = |name: String| {
+        let value: String = variables.optional(&name)?;
+        if let Some(problem) = variable_problem(&name, &value) {
+            variables.error_at(&name, problem);
+        }
+        Some((name, value))
+    };
+    names.into_iter().filter_map(variable).collect()
+}
+
+fn variable_problem(name: &str, value: &str) -> Option<String> {
+    if !is_variable(name) {
+        return Some(format!("`{name}` is not the name of a variable: letters, digits and `_` are"));
+    }
+    value.contains('\0').then(|| format!("the value of `{name}` has a zero byte"))
+}
+
+/// Whether a shell takes it as the name of a variable.
+pub(crate) fn is_variable(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    !name.is_empty() && name.bytes().all(allowed) && !name.as_bytes()[0].is_ascii_digit()
+}
+
+/// Complains about a duration that is none.
+pub(crate) fn positive(table: &mut Table<'_>, key: &str, duration: Duration) {
+    if duration.is_zero() {
+        table.error_at(key, format!("`{key}` must be above 0s"));
+    }
+}
+
+fn quoted(words: &[&str]) -> String {
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+}

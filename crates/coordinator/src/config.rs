@@ -1,0 +1,100 @@
+//! What the coordinator is told when it starts.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use buildspec::Farm;
+use runtime::{SharedClock, config::Errors};
+
+/// Everything that the coordinator needs to know.
+#[derive(Clone)]
+pub struct Config {
+    /// The operator's file: repositories, hosts, policies.
+    pub farm: Farm,
+    /// Where it was read from: followed for edits, if given.
+    pub farm_path: Option<PathBuf>,
+    /// Where services and buildlets connect, by mTLS: gRPC, `/reverse` and `/snapshot`.
+    pub listen: SocketAddr,
+    /// Where people connect: pages, and gRPC with the bearer token.
+    pub listen_public: SocketAddr,
+    /// Our own certificate.
+    pub identity: rpc::Identity,
+    /// The bearer token of the public gRPC.
+    pub token: String,
+    /// gitmirror's URL.
+    pub gitmirror: String,
+    /// maintnerd's URL.
+    pub maintnerd: String,
+    /// Our own internal URL, as buildlets reach it for snapshots; empty means the address that is listened on.
+    pub url: String,
+    /// The folder of the database and the bytes; made if need be.
+    pub data: PathBuf,
+    /// Wall time.
+    pub clock: SharedClock,
+    /// Further pages of the public listener, such as devapp's.
+    pub pages: axum::Router,
+    /// Their entries of the navigation: title and path.
+    pub navigation: Vec<(String, String)>,
+    /// The version, as pages show it.
+    pub version: String,
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is wrong.
+    #[error(transparent)]
+    File(#[from] Errors),
+    /// A service that runs alone needs certificates.
+    #[error("`{}` has no [tls]: a coordinator that runs alone needs `ca`, `certificate` and `key`", .0.display())]
+    NoTls(PathBuf),
+    /// The certificates cannot be read.
+    #[error("the certificates of `{}` cannot be used", .path.display())]
+    Tls {
+        /// The file that names them.
+        path: PathBuf,
+        /// Why.
+        source: rpc::TlsError,
+    },
+    /// There is no token.
+    #[error("the token cannot be read from `{}`", .path.display())]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Config {
+    /// Reads `farm.toml` for a coordinator that runs alone. The bearer token is the file `token` of the data folder.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let farm: Farm = runtime::config::load(path)?;
+        let tls = farm.tls.as_ref().ok_or_else(|| ConfigError::NoTls(path.to_owned()))?;
+        let identity = rpc::Identity::load(&tls.certificate, &tls.key, &tls.ca)
+            .map_err(|source| ConfigError::Tls { path: path.to_owned(), source })?;
+        let token_path = farm.data.join("token");
+        let token = std::fs::read_to_string(&token_path)
+            .map_err(|source| ConfigError::Token { path: token_path, source })?
+            .trim()
+            .to_owned();
+        Ok(Self {
+            farm_path: Some(path.to_owned()),
+            listen: farm.listen.coordinator,
+            listen_public: farm.listen.public,
+            identity,
+            token,
+            gitmirror: farm.services.gitmirror.clone(),
+            maintnerd: farm.services.maintnerd.clone(),
+            url: farm.services.coordinator.clone(),
+            data: farm.data.join("coordinator"),
+            clock: runtime::system_clock(),
+            pages: axum::Router::new(),
+            navigation: Vec::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            farm,
+        })
+    }
+}

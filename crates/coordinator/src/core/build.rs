@@ -1,0 +1,274 @@
+//! Builds as the core knows them while they are active: their attempts, shards and steps.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use types::{
+    AttemptId, BuildNumber, BuilderName, CommitHash, ExecId, LeaseId, MachineName, Outcome, Phase,
+    RepositoryName, Timestamp,
+};
+
+use super::Plan;
+
+/// What makes two requests the same build.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BuildKey {
+    /// The root repository.
+    pub repository: RepositoryName,
+    /// The builder.
+    pub builder: BuilderName,
+    /// The root revision.
+    pub commit: CommitHash,
+    /// What else was asked for (a try of some tests only); empty for the whole.
+    pub variant: String,
+}
+
+/// What is served first. The order of the variants is the order of service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// A release waits for it.
+    Release,
+    /// A person waits for it.
+    Interactive,
+    /// A change under review waits for it.
+    Try,
+    /// Nobody waits for it: a commit that is in.
+    Batch,
+}
+
+/// Names what is left after make, by what went in.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SnapshotKey(pub Arc<str>);
+
+/// A build that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Build {
+    /// Its number.
+    pub number: BuildNumber,
+    /// What it is a build of.
+    pub key: BuildKey,
+    /// What it does.
+    pub plan: Arc<Plan>,
+    /// What went in, but for the work folder's path: the base of the snapshot's key.
+    pub snapshot_base: String,
+    /// The first line of the commit's message.
+    pub subject: String,
+    /// Who wrote it.
+    pub author: String,
+    /// The ref that it was found on; empty for a try.
+    pub git_ref: String,
+    /// When it is served.
+    pub class: Class,
+    /// A try of a working tree or a change.
+    pub is_try: bool,
+    /// When the commit was made.
+    pub commit_time: Timestamp,
+    /// When it was accepted.
+    pub created: Timestamp,
+    /// Attempts begun so far.
+    pub attempts: u32,
+    /// Since when it waits, when it does.
+    pub waiting_since: Timestamp,
+    /// How the attempt before ended, in words; empty before the first fault.
+    pub last_fault: String,
+    /// What it does now.
+    pub progress: Progress,
+}
+
+/// What an active build does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// It waits for a machine.
+    Queued,
+    /// It waits until a point in time, after an infrastructure fault.
+    Resting(Timestamp),
+    /// An attempt runs.
+    Running(Attempt),
+}
+
+/// An attempt that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// From 1.
+    pub number: u32,
+    /// When it began.
+    pub started: Timestamp,
+    /// How far it is.
+    pub stage: Stage,
+    /// The lease that makes and tests in order; none while a lost one is to be replaced.
+    pub main: Option<LeaseId>,
+    /// The leases that help.
+    pub helpers: BTreeSet<LeaseId>,
+    /// What the helpers begin with, once it is stored.
+    pub snapshot: Option<SnapshotKey>,
+    /// The make step, if it was needed.
+    pub make_exec: Option<ExecId>,
+    /// The list step, once it has failed: only then is it part of the log.
+    pub list_exec: Option<ExecId>,
+    /// The tests; empty until they are listed.
+    pub shards: Vec<Shard>,
+    /// Helpers that could not begin.
+    pub helper_faults: u32,
+    /// What has been done, in order of the end.
+    pub steps: Vec<StepRecord>,
+}
+
+/// How far an attempt is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Up to the list of tests.
+    Preparing,
+    /// Shards run.
+    Testing,
+}
+
+/// Some tests, neighbours in the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shard {
+    /// From 1.
+    pub number: u32,
+    /// The tests; empty if the build does not list them.
+    pub tests: Arc<[String]>,
+    /// How long each test is expected to take, in milliseconds.
+    pub estimates: Arc<[u32]>,
+    /// Where it stands.
+    pub state: ShardState,
+    /// How often it was begun.
+    pub tries: u32,
+    /// Its last command.
+    pub exec: Option<ExecId>,
+    /// Where it runs or ran last.
+    pub machine: Option<MachineName>,
+    /// When it began last.
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// Why it had to be repeated.
+    pub note: String,
+}
+
+/// Where a shard stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShardState {
+    /// It waits for a machine.
+    Waiting,
+    /// It runs under this lease.
+    Running(LeaseId),
+    /// It has ended.
+    Ended(Outcome),
+}
+
+/// Something that was done, on one machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepRecord {
+    /// What.
+    pub phase: Phase,
+    /// Where; none for what needs no machine.
+    pub machine: Option<MachineName>,
+    /// Which shard, from 1; 0 if none.
+    pub shard: u32,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// In words.
+    pub detail: String,
+}
+
+impl Class {
+    /// The word for it, as stored and shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Interactive => "interactive",
+            Self::Try => "try",
+            Self::Batch => "batch",
+        }
+    }
+
+    /// The class of a word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Release, Self::Interactive, Self::Try, Self::Batch]
+            .into_iter()
+            .find(|class| class.as_str() == word)
+    }
+}
+
+impl Build {
+    /// The attempt that runs.
+    pub fn attempt(&self) -> Option<&Attempt> {
+        match &self.progress {
+            Progress::Running(attempt) => Some(attempt),
+            _ => None,
+        }
+    }
+
+    pub(super) fn attempt_mut(&mut self) -> Option<&mut Attempt> {
+        match &mut self.progress {
+            Progress::Running(attempt) => Some(attempt),
+            _ => None,
+        }
+    }
+
+    /// The name of the attempt that runs.
+    pub fn attempt_id(&self) -> AttemptId {
+        AttemptId { build: self.number, attempt: self.attempts }
+    }
+
+    /// Whether a machine is needed before anything of it can go on.
+    pub fn needs_machine(&self) -> bool {
+        match &self.progress {
+            Progress::Queued => true,
+            Progress::Resting(_) => false,
+            Progress::Running(attempt) => attempt.main.is_none() && attempt.helpers.is_empty(),
+        }
+    }
+
+    /// Whether a further machine would be put to use.
+    pub fn wants_helper(&self) -> bool {
+        self.attempt().is_some_and(|attempt| {
+            attempt.stage == Stage::Testing
+                && attempt.snapshot.is_some()
+                && attempt.helper_faults < 3
+                && (attempt.main.is_some() || !attempt.helpers.is_empty())
+                && (attempt.helpers.len() as u32) < self.plan.helpers + u32::from(attempt.main.is_none())
+                && attempt.helpers.len() < attempt.shards.len()
+                && attempt.shards.iter().any(|shard| shard.state == ShardState::Waiting)
+        })
+    }
+}
+
+impl Attempt {
+    /// All leases, the main one first.
+    pub fn leases(&self) -> impl Iterator<Item = LeaseId> + '_ {
+        self.main.into_iter().chain(self.helpers.iter().copied())
+    }
+
+    /// Shards that have ended.
+    pub fn shards_done(&self) -> usize {
+        self.shards.iter().filter(|shard| matches!(shard.state, ShardState::Ended(_))).count()
+    }
+
+    pub(super) fn shard_mut(&mut self, number: u32) -> Option<&mut Shard> {
+        self.shards.get_mut((number as usize).checked_sub(1)?)
+    }
+}
+
+impl Shard {
+    /// How long it is expected to take, in milliseconds.
+    pub fn estimate(&self) -> u64 {
+        self.estimates.iter().map(|millis| u64::from(*millis)).sum()
+    }
+
+    /// How it ended.
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self.state {
+            ShardState::Ended(outcome) => Some(outcome),
+            _ => None,
+        }
+    }
+}

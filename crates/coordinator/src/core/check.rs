@@ -1,0 +1,116 @@
+//! What must hold after every step, whatever has happened (architecture.md, part 4). Tests and the simulator ask.
+
+use std::collections::BTreeSet;
+
+use super::{Build, Progress, ShardState, Stage, State, Task};
+
+impl State {
+    /// Says which invariant is broken, if one is.
+    ///
+    /// # Errors
+    ///
+    /// The first that does not hold, in words.
+    pub fn check(&self) -> Result<(), String> {
+        self.check_leases()?;
+        self.check_machines()?;
+        for build in self.builds.values() {
+            self.check_build(build).map_err(|what| format!("build {}: {what}", build.number))?;
+        }
+        ensure(self.keys.len() == self.builds.len(), || "a key without a build".to_owned())?;
+        let queued = self.builds.values().filter(|build| build.needs_machine()).count();
+        ensure(queued == self.queue.len(), || "the queue holds a build that needs no machine".to_owned())?;
+        for host in self.queue.hosts() {
+            let idle = self.idle.get(host).is_some_and(|idle| !idle.is_empty());
+            ensure(!idle, || format!("a machine of `{host}` is idle while a build waits for one"))?;
+        }
+        Ok(())
+    }
+
+    fn check_leases(&self) -> Result<(), String> {
+        let mut machines = BTreeSet::new();
+        let mut fences = BTreeSet::new();
+        for lease in self.leases.values() {
+            let id = lease.id;
+            ensure(machines.insert(&lease.machine), || format!("`{}` has two live leases", lease.machine))?;
+            ensure(fences.insert(lease.fence), || format!("fence {} was given out twice", lease.fence))?;
+            ensure(lease.fence.0 < self.next_fence, || {
+                format!("fence {} is not below the next", lease.fence)
+            })?;
+            let machine = self.machines.get(&lease.machine);
+            ensure(machine.is_some_and(|machine| machine.lease == Some(id)), || {
+                format!("`{}` does not know its lease", lease.machine)
+            })?;
+            let attempt = self.builds.get(&lease.build()).and_then(Build::attempt);
+            let held = attempt.is_some_and(|attempt| {
+                attempt.number == lease.attempt.attempt && attempt.leases().any(|other| other == id)
+            });
+            ensure(held, || format!("lease {id} serves no attempt"))?;
+        }
+        Ok(())
+    }
+
+    fn check_machines(&self) -> Result<(), String> {
+        for (name, machine) in &self.machines {
+            let live = machine.lease.is_none_or(|id| self.leases.contains_key(&id));
+            ensure(live, || format!("`{name}` holds a lease that is over"))?;
+            let away = machine.connection.is_none() && machine.lease.is_some();
+            let known = self.away.due(name) == Some(machine.lost_at);
+            ensure(away == known, || format!("`{name}` is away and no clock runs, or the reverse"))?;
+            for host in &machine.info.host_types {
+                let idle = self.idle.get(host).is_some_and(|idle| idle.contains(name));
+                ensure(idle == machine.is_idle(), || {
+                    format!("`{name}` is idle and not listed, or the reverse")
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_build(&self, build: &Build) -> Result<(), String> {
+        let number = build.number;
+        ensure(self.keys.get(&build.key) == Some(&number), || "its key leads elsewhere".to_owned())?;
+        ensure(build.attempts <= self.limits.attempts, || "more attempts than the budget".to_owned())?;
+        ensure(self.queue.contains(number) == build.needs_machine(), || {
+            "its place in the queue is wrong".to_owned()
+        })?;
+        ensure(self.helped.contains(number) == build.wants_helper(), || {
+            "its wish for help is not listed".to_owned()
+        })?;
+        let waits = build.needs_machine() || matches!(build.progress, Progress::Resting(_));
+        ensure(!waits || self.wait_reason(number).is_some(), || "it waits without a reason".to_owned())?;
+        if let Progress::Resting(until) = build.progress {
+            ensure(self.resting.due(&number) == Some(until), || "it rests and no clock runs".to_owned())?;
+        }
+        self.check_attempt(build)
+    }
+
+    fn check_attempt(&self, build: &Build) -> Result<(), String> {
+        let Some(attempt) = build.attempt() else { return Ok(()) };
+        for id in attempt.leases() {
+            ensure(self.leases.contains_key(&id), || format!("lease {id} is over"))?;
+        }
+        let goes_on = attempt.stage == Stage::Testing && attempt.snapshot.is_some();
+        ensure(attempt.leases().next().is_some() || goes_on, || "it runs on no machine".to_owned())?;
+        for shard in &attempt.shards {
+            ensure(shard.tries <= self.limits.shard_tries, || {
+                format!("shard {} has too many tries", shard.number)
+            })?;
+            if let ShardState::Running(id) = shard.state {
+                let task = self.leases.get(&id).map(|lease| &lease.task);
+                let runs = matches!(task, Some(Task::Shard(number, exec))
+                    if *number == shard.number && Some(*exec) == shard.exec);
+                ensure(runs, || format!("shard {} runs nowhere", shard.number))?;
+            }
+        }
+        let waiting = attempt.shards.iter().any(|shard| shard.state == ShardState::Waiting);
+        let main_waits =
+            attempt.main.and_then(|id| self.leases.get(&id)).is_some_and(|l| l.task == Task::Wait);
+        ensure(!(waiting && main_waits), || "its main machine waits though a shard does, too".to_owned())?;
+        let all = !attempt.shards.is_empty() && attempt.shards_done() == attempt.shards.len();
+        ensure(!all, || "all shards have ended and it has not".to_owned())
+    }
+}
+
+fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(what()) }
+}

@@ -1,0 +1,61 @@
+//! The core: decides everything, does nothing. `step(state, event, stamp) -> effects`, with no clock, randomness, I/O
+//! or async, so that a whole farm can be replayed from its events (architecture.md D3).
+//!
+//! The shell writes the rows of a step before it performs its actions (D4). Whatever is not in rows can be lost, so
+//! [`State::restore`] of the rows is the state, but for machines, which connect again and say what they do.
+
+mod accept;
+mod build;
+mod check;
+mod clocks;
+mod effect;
+mod event;
+mod finish;
+mod loss;
+mod machine;
+mod plan;
+mod progress;
+mod queue;
+mod restore;
+mod schedule;
+mod shards;
+mod state;
+#[cfg(test)]
+mod tests;
+mod turn;
+mod wait;
+
+pub use build::{
+    Attempt, Build, BuildKey, Class, Progress, Shard, ShardState, SnapshotKey, Stage, StepRecord,
+};
+pub use effect::{Action, Assignment, AttemptRow, BuildEnd, BuildRow, Effects, ExecRow, Row};
+pub use event::{
+    Accept, Arrival, Event, ListedTest, NewBuild, RefMove, Request, SeenCommit, Stamp, TaskResult,
+};
+pub use machine::{Connection, Lease, Machine, MachineInfo, Role, Task};
+pub use plan::{Plan, SnapshotPlan, TestPlan};
+pub use queue::Place;
+pub use restore::{Restored, RestoredBuild};
+pub use state::{Limits, State};
+pub use wait::{WaitCode, WaitReason};
+
+use turn::Turn;
+
+/// Takes one step.
+pub fn step(state: &mut State, event: Event, stamp: Stamp) -> Effects {
+    let mut turn = Turn::new(state, stamp);
+    match event {
+        Event::Accept(accept) => turn.accept(accept),
+        Event::Cancel { number, reason } => turn.cancel(number, &reason),
+        Event::Connected(arrival) => turn.connected(arrival),
+        Event::Disconnected { machine, connection } => turn.disconnected(&machine, connection),
+        Event::TaskEnded { lease, task, result } => turn.task_ended(lease, &task, result),
+        Event::Cleaned { machine, fence, problem } => turn.cleaned(&machine, fence, problem),
+        Event::Unfit { machine, problem } => turn.unfit(&machine, problem),
+        Event::DropSnapshots(keys) => turn.drop_snapshots(keys),
+        Event::Tick => {}
+    }
+    turn.pass_time();
+    turn.schedule();
+    turn.finish()
+}

@@ -1,0 +1,146 @@
+//! The state from its rows, after a restart. Machines are away until they connect again.
+
+use std::collections::BTreeSet;
+
+use types::{LeaseId, Timestamp};
+
+use super::{
+    Attempt, AttemptRow, Build, BuildRow, Lease, Limits, Machine, MachineInfo, Progress, Role, Shard,
+    SnapshotKey, State, StepRecord,
+};
+
+/// What the rows say.
+#[derive(Debug, Clone, Default)]
+pub struct Restored {
+    /// Builds that have not ended.
+    pub builds: Vec<RestoredBuild>,
+    /// Leases that are not over.
+    pub leases: Vec<Lease>,
+    /// Machines that have been heard of, and since when they are as they are.
+    pub machines: Vec<(MachineInfo, Timestamp)>,
+    /// Snapshots that are stored.
+    pub snapshots: BTreeSet<SnapshotKey>,
+    /// The highest number given to a build; 0 if none was.
+    pub last_build: u64,
+    /// The highest fence given out; 0 if none was.
+    pub last_fence: u64,
+}
+
+/// A build that has not ended.
+#[derive(Debug, Clone)]
+pub struct RestoredBuild {
+    /// As it was accepted.
+    pub row: BuildRow,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// Since when it waits.
+    pub waiting_since: Timestamp,
+    /// Until when it rests.
+    pub resting_until: Option<Timestamp>,
+    /// How the attempt before ended.
+    pub last_fault: String,
+    /// The attempt that has not ended.
+    pub attempt: Option<AttemptRow>,
+    /// Its shards, by number.
+    pub shards: Vec<Shard>,
+    /// Its steps, in order.
+    pub steps: Vec<StepRecord>,
+}
+
+impl State {
+    /// The state that the rows describe. Leases wait for their machines.
+    pub fn restore(limits: Limits, restored: Restored, now: Timestamp) -> Self {
+        let mut state = Self::new(limits);
+        state.next_build = restored.last_build + 1;
+        state.next_fence = restored.last_fence + 1;
+        state.snapshots = restored.snapshots;
+        for (info, since) in restored.machines {
+            let lease = restored.leases.iter().find(|lease| lease.machine == info.name).map(|lease| lease.id);
+            let name = info.name.clone();
+            let lost_at = now + limits.away_at_start;
+            state.machines.insert(name, Machine::away(info, since, lease, lost_at));
+        }
+        let names: Vec<_> = state.machines.keys().cloned().collect();
+        for restored_build in restored.builds {
+            let build = Build::restore(restored_build, &restored.leases);
+            state.keys.insert(build.key.clone(), build.number);
+            state.builds.insert(build.number, build);
+        }
+        for lease in restored.leases {
+            state.leases.insert(lease.id, lease);
+        }
+        for name in &names {
+            state.reindex_machine(name);
+        }
+        let numbers: Vec<_> = state.builds.keys().copied().collect();
+        for number in numbers {
+            state.reindex_build(number);
+        }
+        state
+    }
+}
+
+impl Machine {
+    fn away(info: MachineInfo, since: Timestamp, lease: Option<LeaseId>, lost_at: Timestamp) -> Self {
+        Self {
+            info,
+            connection: None,
+            lost_at,
+            since,
+            lease,
+            cleaning: None,
+            problem: String::new(),
+            draining: false,
+        }
+    }
+}
+
+impl Build {
+    fn restore(restored: RestoredBuild, leases: &[Lease]) -> Self {
+        let row = restored.row;
+        let progress = match (restored.attempt, restored.resting_until) {
+            (Some(attempt), _) => {
+                Progress::Running(Attempt::restore(attempt, restored.shards, restored.steps, leases))
+            }
+            (None, Some(until)) => Progress::Resting(until),
+            (None, None) => Progress::Queued,
+        };
+        Self {
+            number: row.number,
+            key: row.key,
+            plan: row.plan,
+            snapshot_base: row.snapshot_base,
+            subject: row.subject,
+            author: row.author,
+            git_ref: row.git_ref,
+            class: row.class,
+            is_try: row.is_try,
+            commit_time: row.commit_time,
+            created: row.created,
+            attempts: restored.attempts,
+            waiting_since: restored.waiting_since,
+            last_fault: restored.last_fault,
+            progress,
+        }
+    }
+}
+
+impl Attempt {
+    fn restore(row: AttemptRow, shards: Vec<Shard>, steps: Vec<StepRecord>, leases: &[Lease]) -> Self {
+        let of =
+            |role: Role| leases.iter().filter(move |l| l.attempt == row.id && l.role == role).map(|l| l.id);
+        Self {
+            number: row.id.attempt,
+            started: row.started,
+            stage: row.stage,
+            main: of(Role::Main).next(),
+            helpers: of(Role::Helper).collect(),
+            snapshot: row.snapshot,
+            make_exec: row.make_exec,
+            list_exec: row.list_exec,
+            shards,
+            helper_faults: row.helper_faults,
+            steps,
+        }
+    }
+}

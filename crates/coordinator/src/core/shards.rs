@@ -1,0 +1,199 @@
+//! Shards: who takes which, what an ending leads to. The main machine takes them in list order, so that the merged log
+//! grows smoothly; helpers take the biggest, so that none is left at the end.
+
+use types::{BuildNumber, LeaseId, Outcome, Timestamp};
+
+use super::{Attempt, Build, ListedTest, Role, Row, Shard, ShardState, Stage, Task, turn::Turn};
+
+impl Turn<'_> {
+    /// The tests are known: one entry for each shard, in list order.
+    pub(super) fn begin_tests(&mut self, number: BuildNumber, shards: Vec<Vec<ListedTest>>) {
+        let Some(build) = self.state.builds.get_mut(&number) else { return };
+        let id = build.attempt_id();
+        let Some(attempt) = build.attempt_mut() else { return };
+        attempt.stage = Stage::Testing;
+        attempt.shards = shards
+            .into_iter()
+            .enumerate()
+            .map(|(index, tests)| Shard::new(index as u32 + 1, tests))
+            .collect();
+        let rows: Vec<Row> = attempt.shards.iter().map(|shard| Row::Shard(id, shard.clone())).collect();
+        self.save_attempt(number);
+        for row in rows {
+            self.save(row);
+        }
+        self.changed(number);
+    }
+
+    /// Finds work for a lease that has none; ends it if it cannot have any.
+    pub(super) fn take_shard(&mut self, id: LeaseId) {
+        let Some(lease) = self.state.leases.get(&id) else { return };
+        let (number, role, attempt_id, test_exec) =
+            (lease.build(), lease.role, lease.attempt, lease.test_exec);
+        let Some(attempt) = self.state.builds.get(&number).and_then(Build::attempt) else { return };
+        let Some(shard) = attempt.next_shard(role) else {
+            match role {
+                Role::Main => self.assign(id, Task::Wait),
+                Role::Helper => self.release(id, "no shard is left"),
+            }
+            self.changed(number);
+            return;
+        };
+        let first = attempt.shards.len() == 1 && attempt.shards[0].tries == 0;
+        let exec = match test_exec {
+            Some(exec) if first => exec,
+            _ => self.plan_exec(id, attempt_id, "test", shard),
+        };
+        self.start_shard(id, shard, exec);
+    }
+
+    /// Begins a shard under a lease, by the name of its command.
+    pub(super) fn start_shard(&mut self, id: LeaseId, shard: u32, exec: types::ExecId) {
+        let now = self.now;
+        let Some(lease) = self.state.leases.get(&id) else { return };
+        let (number, attempt_id, machine) = (lease.build(), lease.attempt, lease.machine.clone());
+        let entry =
+            self.state.builds.get_mut(&number).and_then(Build::attempt_mut).and_then(|a| a.shard_mut(shard));
+        let Some(entry) = entry else { return };
+        entry.state = ShardState::Running(id);
+        entry.tries += 1;
+        entry.exec = Some(exec);
+        entry.machine = Some(machine);
+        entry.started = Some(now);
+        entry.ended = None;
+        let row = Row::Shard(attempt_id, entry.clone());
+        self.save(row);
+        self.assign(id, Task::Shard(shard, exec));
+        self.changed(number);
+    }
+
+    /// A shard's command ran to its end.
+    pub(super) fn shard_ended(
+        &mut self,
+        id: LeaseId,
+        number: u32,
+        verdict: (Outcome, String),
+        ended: Timestamp,
+    ) {
+        let (outcome, reason) = verdict;
+        let Some(lease) = self.state.leases.get(&id) else { return };
+        let (build_number, attempt_id) = (lease.build(), lease.attempt);
+        let Some(build) = self.state.builds.get_mut(&build_number) else { return };
+        let (keep_going, builder) = (build.plan.keep_going, build.key.builder.clone());
+        let Some(attempt) = build.attempt_mut() else { return };
+        let Some(shard) = attempt.shard_mut(number) else { return };
+        shard.state = ShardState::Ended(outcome);
+        shard.ended = Some(ended.max(shard.started.unwrap_or(ended)));
+        if outcome != Outcome::Passed {
+            shard.note = shard.describe(&reason);
+        }
+        let (row, timings) = (Row::Shard(attempt_id, shard.clone()), shard.timings());
+        let failure = shard.note.clone();
+        let all_ended = attempt.shards_done() == attempt.shards.len();
+        self.save(row);
+        for (test, millis) in timings {
+            self.save(Row::Timing { builder: builder.clone(), test, millis });
+        }
+        if outcome != Outcome::Passed && !keep_going {
+            self.end_attempt(build_number, outcome, &failure);
+        } else if all_ended {
+            self.conclude(build_number);
+        } else {
+            self.take_shard(id);
+        }
+    }
+
+    /// All shards have ended.
+    fn conclude(&mut self, number: BuildNumber) {
+        let Some(attempt) = self.state.builds.get(&number).and_then(Build::attempt) else { return };
+        let failed: Vec<&Shard> =
+            attempt.shards.iter().filter(|shard| shard.outcome() != Some(Outcome::Passed)).collect();
+        let (outcome, reason) = match failed.as_slice() {
+            [] => (Outcome::Passed, String::new()),
+            [one] => (one.outcome().unwrap_or(Outcome::Failed), one.note.clone()),
+            [first, ..] => {
+                let text =
+                    format!("{} of {} shards, the first: {}", failed.len(), attempt.shards.len(), first.note);
+                (first.outcome().unwrap_or(Outcome::Failed), text)
+            }
+        };
+        self.end_attempt(number, outcome, &reason);
+    }
+
+    /// A shard could not be run to its end where it was: another machine takes it. False when it was tried too often
+    /// and the attempt has ended.
+    pub(super) fn give_back(&mut self, number: BuildNumber, shard: u32, reason: &str) -> bool {
+        let tries = self.state.limits.shard_tries;
+        let Some(build) = self.state.builds.get_mut(&number) else { return false };
+        let id = build.attempt_id();
+        let Some(attempt) = build.attempt_mut() else { return false };
+        let main = attempt.main;
+        let Some(entry) = attempt.shard_mut(shard) else { return false };
+        let machine = entry.machine.as_ref().map_or("a machine", |name| name.as_str());
+        entry.note = format!("try {} on `{machine}`: {reason}", entry.tries);
+        entry.state = ShardState::Waiting;
+        let (row, exhausted) = (Row::Shard(id, entry.clone()), entry.tries >= tries);
+        self.save(row);
+        if exhausted {
+            let text = format!("shard {shard} could not be run in {tries} tries, the last: {reason}");
+            self.fail_attempt(number, &text, true);
+            return false;
+        }
+        // The main machine waits for just this.
+        let waits = |id: &LeaseId| self.state.leases.get(id).is_some_and(|lease| lease.task == Task::Wait);
+        if let Some(main) = main.filter(waits) {
+            self.take_shard(main);
+        }
+        self.changed(number);
+        true
+    }
+}
+
+impl Attempt {
+    fn next_shard(&self, role: Role) -> Option<u32> {
+        let mut waiting = self.shards.iter().filter(|shard| shard.state == ShardState::Waiting);
+        match role {
+            Role::Main => waiting.next(),
+            Role::Helper => waiting.max_by_key(|shard| (shard.estimate(), std::cmp::Reverse(shard.number))),
+        }
+        .map(|shard| shard.number)
+    }
+}
+
+impl Shard {
+    fn new(number: u32, tests: Vec<ListedTest>) -> Self {
+        Self {
+            number,
+            estimates: tests.iter().map(|test| test.millis).collect(),
+            tests: tests.into_iter().map(|test| test.name).collect(),
+            state: ShardState::Waiting,
+            tries: 0,
+            exec: None,
+            machine: None,
+            started: None,
+            ended: None,
+            note: String::new(),
+        }
+    }
+
+    fn describe(&self, reason: &str) -> String {
+        match &*self.tests {
+            [] => format!("test: {reason}"),
+            [test] => format!("`{test}`: {reason}"),
+            [first, .., last] => format!("shard {} (`{first}` to `{last}`): {reason}", self.number),
+        }
+    }
+
+    /// What was learned of how long tests take: the shard's time, shared out as it was expected to be.
+    fn timings(&self) -> Vec<(String, u32)> {
+        let (Some(started), Some(ended)) = (self.started, self.ended) else { return Vec::new() };
+        if self.outcome() != Some(Outcome::Passed) {
+            return Vec::new();
+        }
+        let took = ended.since(started).as_millis().max(1) as u64;
+        let expected = self.estimate().max(1);
+        let share =
+            |millis: &u32| u32::try_from(took * u64::from(*millis) / expected).unwrap_or(u32::MAX).max(1);
+        self.tests.iter().cloned().zip(self.estimates.iter().map(share)).collect()
+    }
+}

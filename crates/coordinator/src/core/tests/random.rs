@@ -1,0 +1,124 @@
+//! Random lives of a farm: machines come, die and come back, commands end in every way, the coordinator is killed.
+
+use proptest::prelude::*;
+use types::Outcome;
+
+use super::world::{World, done, listed, new_build, plan};
+use crate::core::{Event, Task, TaskResult};
+
+#[derive(Debug, Clone, Copy)]
+enum Happening {
+    Accept(u8, u32, bool, bool),
+    Connect(u8),
+    Disconnect(u8),
+    Wipe(u8),
+    Answer(usize, u8),
+    Repeat(usize),
+    Clean(bool),
+    Cancel(usize),
+    Pass(u64),
+    DropSnapshots,
+    Restart,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        3 => (any::<u8>(), 0..3_u32, any::<bool>(), any::<bool>()).prop_map(|(a, b, c, d)| Happening::Accept(a, b, c, d)),
+        3 => (0..4_u8).prop_map(Happening::Connect),
+        1 => (0..4_u8).prop_map(Happening::Disconnect),
+        1 => (0..4_u8).prop_map(Happening::Wipe),
+        20 => (any::<usize>(), any::<u8>()).prop_map(|(index, how)| Happening::Answer(index, how)),
+        1 => any::<usize>().prop_map(Happening::Repeat),
+        5 => any::<bool>().prop_map(Happening::Clean),
+        1 => any::<usize>().prop_map(Happening::Cancel),
+        2 => (0..5_u64).prop_map(Happening::Pass),
+        1 => Just(Happening::DropSnapshots),
+        1 => Just(Happening::Restart),
+    ]
+}
+
+fn live(world: &mut World, happening: Happening) {
+    match happening {
+        Happening::Accept(seed, helpers, sharded, snapshot) => {
+            world.accept(new_build(seed, plan(helpers, sharded, snapshot)));
+        }
+        Happening::Connect(n) => world.connect(&format!("m{n}")),
+        Happening::Disconnect(n) => world.disconnect(&format!("m{n}")),
+        Happening::Wipe(n) => {
+            let name = format!("m{n}");
+            world.disconnect(&name);
+            world.wipe(&name);
+        }
+        Happening::Answer(index, how) => answer(world, index, how),
+        Happening::Repeat(index) => {
+            if let Some(assignment) = pick(&world.running, index).cloned() {
+                let stale = Task::Source { clean: true };
+                world.step(Event::TaskEnded { lease: assignment.lease, task: stale, result: done() });
+            }
+        }
+        Happening::Clean(true) => world.clean_all(),
+        Happening::Clean(false) => {
+            if let Some((machine, fence)) = world.cleaning.pop() {
+                world.wipe(machine.as_str());
+                world.step(Event::Cleaned { machine, fence, problem: None });
+            }
+        }
+        Happening::Cancel(index) => {
+            let numbers: Vec<_> = world.state.builds().map(|build| build.number).collect();
+            if let Some(number) = pick(&numbers, index) {
+                world.step(Event::Cancel { number: *number, reason: "called off".to_owned() });
+            }
+        }
+        Happening::Pass(seconds) => world.pass(seconds),
+        Happening::DropSnapshots => {
+            world.step(Event::DropSnapshots(world.tables.restored().snapshots.into_iter().collect()));
+        }
+        Happening::Restart => world.restart(),
+    }
+}
+
+fn answer(world: &mut World, index: usize, how: u8) {
+    if world.running.is_empty() {
+        return;
+    }
+    let index = index % world.running.len();
+    let task = world.running[index].task.clone();
+    let fault = TaskResult::Fault { reason: "a fault".to_owned() };
+    let result = match (task, how) {
+        (_, 0..20) => fault,
+        (Task::Make(_) | Task::Shard(..) | Task::List(_), 20..35) => world.command(Outcome::Failed),
+        (Task::Make(_) | Task::Shard(..), 35..40) => world.command(Outcome::TimedOut),
+        (Task::Make(_) | Task::Shard(..), _) => world.command(Outcome::Passed),
+        (Task::List(_), _) => listed(usize::from(how % 7)),
+        _ => done(),
+    };
+    world.answer(index, result);
+}
+
+fn pick<T>(items: &[T], index: usize) -> Option<&T> {
+    items.get(index.checked_rem(items.len())?)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_every_build_ends_once(happenings in prop::collection::vec(happening(), 1..200)) {
+        let mut world = World::new();
+        for happening in happenings {
+            live(&mut world, happening);
+        }
+        for n in 0..4 {
+            let name = format!("m{n}");
+            world.disconnect(&name);
+            world.connect(&name);
+        }
+        world.pass(60);
+        world.drain(3);
+        let mut ended: Vec<_> = world.tables.ends.iter().map(|end| end.attempt.build).collect();
+        ended.sort_unstable();
+        let all: Vec<_> = (1..=ended.len() as u64).map(types::BuildNumber).collect();
+        prop_assert_eq!(ended, all);
+        prop_assert_eq!(world.state.builds().count(), 0);
+    }
+}

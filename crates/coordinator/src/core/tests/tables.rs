@@ -1,0 +1,115 @@
+//! The database as the core sees it: rows by name, the later replacing the earlier.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use types::{AttemptId, BuildNumber, Fence, LeaseId, MachineName, Timestamp};
+
+use crate::core::{
+    AttemptRow, BuildEnd, BuildRow, Lease, MachineInfo, Restored, RestoredBuild, Row, Shard, SnapshotKey,
+    StepRecord,
+};
+
+#[derive(Debug, Clone)]
+struct Progress {
+    attempts: u32,
+    waiting_since: Timestamp,
+    resting_until: Option<Timestamp>,
+    last_fault: String,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tables {
+    builds: BTreeMap<BuildNumber, (BuildRow, Progress)>,
+    pub(super) ends: Vec<BuildEnd>,
+    attempts: BTreeMap<AttemptId, AttemptRow>,
+    pub(super) shards: BTreeMap<(AttemptId, u32), Shard>,
+    steps: BTreeMap<(AttemptId, u32), StepRecord>,
+    leases: BTreeMap<LeaseId, Lease>,
+    machines: BTreeMap<MachineName, (MachineInfo, Timestamp)>,
+    snapshots: BTreeSet<SnapshotKey>,
+    fence: u64,
+}
+
+impl Tables {
+    pub(super) fn apply(&mut self, row: Row) {
+        match row {
+            Row::Build(row) => {
+                let progress = Progress {
+                    attempts: 0,
+                    waiting_since: row.created,
+                    resting_until: None,
+                    last_fault: String::new(),
+                };
+                self.builds.insert(row.number, (*row, progress));
+            }
+            Row::BuildProgress { number, attempts, waiting_since, resting_until, last_fault, .. } => {
+                let entry = self.builds.get_mut(&number).unwrap();
+                entry.1 = Progress { attempts, waiting_since, resting_until, last_fault };
+            }
+            Row::BuildEnd(end) => self.ends.push(end),
+            Row::Attempt(row) => {
+                self.attempts.insert(row.id, row);
+            }
+            Row::Shard(attempt, shard) => {
+                self.shards.insert((attempt, shard.number), shard);
+            }
+            Row::Lease(lease) => {
+                self.leases.insert(lease.id, lease);
+            }
+            Row::LeaseEnd { id, .. } => {
+                self.leases.remove(&id).unwrap();
+            }
+            Row::Step(attempt, index, step) => {
+                assert!(self.steps.insert((attempt, index), step).is_none());
+            }
+            Row::Machine(info, since) => {
+                self.machines.insert(info.name.clone(), (info, since));
+            }
+            Row::Snapshot(key, ..) => {
+                self.snapshots.insert(key);
+            }
+            Row::SnapshotGone(key) => {
+                self.snapshots.remove(&key);
+            }
+            Row::Fence(Fence(fence)) => {
+                assert!(fence > self.fence, "a fence never goes back");
+                self.fence = fence;
+            }
+            Row::Exec(_)
+            | Row::Timing { .. }
+            | Row::Cursor(_)
+            | Row::Ref(_)
+            | Row::Commit(_)
+            | Row::Request { .. } => {}
+        }
+    }
+
+    pub(super) fn restored(&self) -> Restored {
+        let ended: BTreeSet<BuildNumber> = self.ends.iter().map(|end| end.attempt.build).collect();
+        let builds =
+            self.builds.values().filter(|(row, _)| !ended.contains(&row.number)).map(|(row, progress)| {
+                let id = AttemptId { build: row.number, attempt: progress.attempts };
+                let attempt = self.attempts.get(&id).filter(|attempt| attempt.end.is_none()).cloned();
+                let shards = self.shards.range((id, 0)..=(id, u32::MAX)).map(|(_, shard)| shard.clone());
+                let steps = self.steps.range((id, 0)..=(id, u32::MAX)).map(|(_, step)| step.clone());
+                RestoredBuild {
+                    row: row.clone(),
+                    attempts: progress.attempts,
+                    waiting_since: progress.waiting_since,
+                    resting_until: progress.resting_until,
+                    last_fault: progress.last_fault.clone(),
+                    shards: shards.collect(),
+                    steps: steps.collect(),
+                    attempt,
+                }
+            });
+        Restored {
+            builds: builds.collect(),
+            leases: self.leases.values().cloned().collect(),
+            machines: self.machines.values().cloned().collect(),
+            snapshots: self.snapshots.clone(),
+            last_build: self.builds.keys().next_back().map_or(0, |number| number.0),
+            last_fence: self.fence,
+        }
+    }
+}

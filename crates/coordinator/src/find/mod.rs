@@ -1,0 +1,12 @@
+//! Finds work: follows the mutation log, reads what a commit says about its builders, asks for builds.
+
+mod commit;
+mod follow;
+mod mirror;
+mod moves;
+mod planner;
+
+pub(crate) use commit::Commit;
+pub(crate) use follow::Finder;
+pub(crate) use mirror::{Mirror, MirrorError};
+pub(crate) use planner::{AtCommit, Planner, Wanted, known};

@@ -1,0 +1,132 @@
+//! What a move of a ref means: which commits are new on it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use types::{CommitHash, RepositoryName};
+
+use super::{Commit, Mirror, MirrorError};
+
+/// How many commits of one move are built, the newest. More in one push is an import.
+pub(super) const MOST: u32 = 1000;
+/// How many commits of the stream are remembered: they come right before the move that names them.
+const REMEMBERED: usize = 8192;
+
+/// Commits that the stream lately brought.
+#[derive(Default)]
+pub(super) struct Recent {
+    commits: BTreeMap<CommitHash, Commit>,
+    order: VecDeque<CommitHash>,
+}
+
+impl Recent {
+    pub(super) fn remember(&mut self, commit: Commit) {
+        let hash = commit.hash;
+        if self.commits.insert(hash, commit).is_none() {
+            self.order.push_back(hash);
+        }
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.commits.remove(&oldest);
+        }
+    }
+
+    /// One commit, asked for if need be.
+    pub(super) async fn one(
+        &self,
+        mirror: &Mirror,
+        repository: &RepositoryName,
+        hash: CommitHash,
+    ) -> Result<Vec<Commit>, MirrorError> {
+        match self.commits.get(&hash) {
+            Some(commit) => Ok(vec![commit.clone()]),
+            None => mirror.commits(repository, hash, &[], 1).await,
+        }
+    }
+
+    /// The commits of a move from `old` to `new`, newest first, along first parents.
+    pub(super) async fn between(
+        &self,
+        mirror: &Mirror,
+        repository: &RepositoryName,
+        old: CommitHash,
+        new: CommitHash,
+    ) -> Result<Vec<Commit>, MirrorError> {
+        if let Some(commits) = first_parents(&self.commits, new, Some(old)) {
+            return Ok(commits);
+        }
+        self.beyond(mirror, repository, &[old], new).await
+    }
+
+    /// The commits of a new ref that no other ref has, newest first, along first parents; its tip at least.
+    pub(super) async fn beyond(
+        &self,
+        mirror: &Mirror,
+        repository: &RepositoryName,
+        known: &[CommitHash],
+        new: CommitHash,
+    ) -> Result<Vec<Commit>, MirrorError> {
+        let commits = mirror.commits(repository, new, known, MOST).await?;
+        let by_hash = commits.into_iter().map(|commit| (commit.hash, commit)).collect();
+        let found = first_parents(&by_hash, new, None).unwrap_or_default();
+        // Everything is known already: a branch that was moved back, or made where another is.
+        if found.is_empty() { self.one(mirror, repository, new).await } else { Ok(found) }
+    }
+}
+
+/// Walks from `new` by first parents until `old`; none if `old` is not reached. Without `old`, as far as it goes.
+fn first_parents(
+    commits: &BTreeMap<CommitHash, Commit>,
+    new: CommitHash,
+    old: Option<CommitHash>,
+) -> Option<Vec<Commit>> {
+    let mut found = Vec::new();
+    let mut next = Some(new);
+    while let Some(hash) = next {
+        if Some(hash) == old || found.len() == MOST as usize {
+            return Some(found);
+        }
+        let Some(commit) = commits.get(&hash) else { break };
+        next = commit.parents.first().copied();
+        found.push(commit.clone());
+    }
+    if old.is_none() { Some(found) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(n: u8) -> CommitHash {
+        CommitHash::from_bytes([n; 20])
+    }
+
+    fn history() -> BTreeMap<CommitHash, Commit> {
+        let commit = |n: u8, parents: &[u8]| Commit {
+            hash: hash(n),
+            parents: parents.iter().map(|parent| hash(*parent)).collect(),
+            author: String::new(),
+            time: types::Timestamp(0),
+            subject: String::new(),
+        };
+        let all = [commit(2, &[1]), commit(3, &[2, 9]), commit(9, &[1]), commit(4, &[3])];
+        all.into_iter().map(|commit| (commit.hash, commit)).collect()
+    }
+
+    fn walk(new: u8, old: Option<u8>) -> Option<Vec<u8>> {
+        let found = first_parents(&history(), hash(new), old.map(hash))?;
+        Some(found.iter().map(|commit| commit.hash.as_bytes()[0]).collect())
+    }
+
+    #[test]
+    fn a_push_is_walked_by_first_parents_newest_first() {
+        assert_eq!(walk(4, Some(1)), Some(vec![4, 3, 2]));
+        assert_eq!(walk(4, Some(4)), Some(vec![]));
+    }
+
+    #[test]
+    fn an_old_commit_that_is_no_ancestor_is_not_reached() {
+        assert_eq!(walk(4, Some(7)), None);
+        assert_eq!(walk(4, None), Some(vec![4, 3, 2]));
+    }
+}

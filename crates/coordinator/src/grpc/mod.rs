@@ -1,0 +1,37 @@
+//! The protocol: parse, ask, render. Nothing is decided here.
+
+mod build_service;
+mod convert;
+mod farm_service;
+mod read_log;
+mod requests;
+mod watch_builds;
+
+pub(crate) use build_service::Builds;
+pub(crate) use farm_service::Farmland;
+
+use tonic::{Code, Status};
+
+use crate::{shell::Stopped, view::ViewError};
+
+/// A failed look as a status.
+fn failed(error: &ViewError) -> Status {
+    match error {
+        ViewError::UnknownBuild(_) => rpc::status(Code::NotFound, "UNKNOWN_BUILD", error),
+        ViewError::UnknownAttempt(_) => rpc::status(Code::NotFound, "UNKNOWN_ATTEMPT", error),
+        ViewError::Stopped(stopped) => stopping(*stopped),
+        ViewError::Load(source) => rpc::internal("STORE_FAILED", source),
+        ViewError::Log(source) if source.is_transient() => {
+            rpc::status(Code::Unavailable, "LOG_UNAVAILABLE", error)
+        }
+        ViewError::Log(source) => rpc::internal("LOG_FAILED", source),
+    }
+}
+
+fn stopping(stopped: Stopped) -> Status {
+    rpc::status(Code::Unavailable, "SHUTTING_DOWN", stopped)
+}
+
+fn unread(error: &store::ReadError) -> Status {
+    rpc::internal("STORE_FAILED", error)
+}

@@ -1,0 +1,20 @@
+//! The database: the schema, how rows of the core are written, and how they are read back.
+
+pub(crate) mod load;
+pub(crate) mod read;
+mod save;
+
+use store::Migration;
+
+pub(crate) use save::save;
+
+/// All versions of the schema. Never changed once released, only added to.
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, sql: include_str!("schema.sql") },
+    Migration { version: 2, sql: store::logs::MIGRATION_SQL },
+];
+
+/// The name of the cursor in `meta`.
+pub(crate) const CURSOR: &str = "mutations";
+/// The name of the highest fence in `meta`.
+const FENCE: &str = "fence";

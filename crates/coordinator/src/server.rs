@@ -1,0 +1,313 @@
+//! Wires the parts, binds the listeners, owns shutdown.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use api::{
+    coordinator::{build_service_server::BuildServiceServer, farm_service_server::FarmServiceServer},
+    maintner::mutation_service_client::MutationServiceClient,
+};
+use pages::{NavEntry, Options};
+use runtime::Tasks;
+use store::{Blobs, Database, LocalBlobs, logs::LogStore};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use types::Timestamp;
+
+use crate::{
+    Config,
+    core::{Limits, State},
+    find::{Finder, Mirror, Planner},
+    grpc::{Builds, Farmland},
+    records::{MIGRATIONS, load, read},
+    settings::Settings,
+    shell::{Actor, Handle, Hub, Inbox, Machines, Outbox, Performer, Worker},
+    snapshots,
+    view::{PagesSource, Viewer},
+};
+
+/// How long calls and tasks may take to end after shutdown was asked for.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Why the coordinator cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The data folder cannot be made.
+    #[error("the folder `{}` cannot be made", .path.display())]
+    Folder {
+        /// The folder.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Open(#[from] store::OpenError),
+    /// The bytes cannot be reached.
+    #[error("the store of bytes cannot be opened")]
+    Blobs(#[from] store::BlobError),
+    /// The rows cannot be understood.
+    #[error("the state of the farm cannot be read back")]
+    Restore(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Another service's URL is not one.
+    #[error("the URL `{url}` cannot be used")]
+    Peer {
+        /// The URL.
+        url: String,
+        /// Why.
+        source: rpc::ConnectError,
+    },
+    /// A listener cannot be bound.
+    #[error(transparent)]
+    Listen(#[from] rpc::BindError),
+}
+
+impl BindError {
+    /// Whose turn it is.
+    pub fn failure(&self) -> runtime::Failure {
+        match self {
+            Self::Peer { .. }
+            | Self::Listen(rpc::BindError::PlainNotLoopback(_) | rpc::BindError::NoIdentity(_)) => {
+                runtime::Failure::Configuration
+            }
+            Self::Restore(_) => runtime::Failure::Bug,
+            Self::Folder { .. } | Self::Open(_) | Self::Blobs(_) | Self::Listen(_) => {
+                runtime::Failure::Unavailable
+            }
+        }
+    }
+}
+
+/// A coordinator that is bound and ready to run.
+pub struct Server {
+    internal: rpc::Bound,
+    public: rpc::Bound,
+    tasks: Tasks,
+    actor: Actor,
+    finder: Finder,
+    outbox: Outbox,
+    settings: Settings,
+    hub: Hub,
+    logs: LogStore,
+    config: Config,
+}
+
+/// What all parts are made of.
+struct Ground {
+    database: Database,
+    blobs: Arc<dyn Blobs>,
+    logs: LogStore,
+    hub: Hub,
+    state: State,
+    settings: Settings,
+    mirror: Mirror,
+    maintnerd: MutationServiceClient<rpc::Channel>,
+    started: Timestamp,
+}
+
+impl Server {
+    /// Opens the database, takes up what was going on, binds both listeners.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`], with the next step where there is one.
+    pub async fn bind(config: Config) -> Result<Self, BindError> {
+        let tasks = Tasks::new(CancellationToken::new());
+        let ground = ground(&config, &tasks).await?;
+        let (handle, inbox) = Actor::channel();
+        let planner = Planner::new(ground.mirror.clone(), ground.settings.clone());
+        let viewer = Viewer::new(handle.clone(), ground.database.clone(), ground.logs.clone());
+        let builds = Builds {
+            viewer: viewer.clone(),
+            planner: planner.clone(),
+            mirror: ground.mirror.clone(),
+            settings: ground.settings.clone(),
+            hub: ground.hub.clone(),
+        };
+        let farmland = Farmland {
+            viewer: viewer.clone(),
+            planner: planner.clone(),
+            settings: ground.settings.clone(),
+            hub: ground.hub.clone(),
+            started: ground.started,
+            clock: config.clock.clone(),
+        };
+        let services = (builds, farmland);
+        let machines = Machines::new(handle.clone(), tasks.clone());
+        let internal = bind_internal(&config, &tasks, &services, &machines, &ground.blobs).await?;
+        let source = PagesSource {
+            viewer,
+            planner: planner.clone(),
+            mirror: ground.mirror.clone(),
+            settings: ground.settings.clone(),
+            hub: ground.hub.clone(),
+            clock: config.clock.clone(),
+            started: ground.started,
+            version: config.version.clone(),
+        };
+        let public = bind_public(&config, &tasks, services, source).await?;
+        Ok(assemble(config, ground, tasks, (internal, public), (handle, inbox), planner))
+    }
+
+    /// Where services and buildlets connect.
+    pub fn addr(&self) -> SocketAddr {
+        self.internal.addr()
+    }
+
+    /// Where people connect.
+    pub fn public_addr(&self) -> SocketAddr {
+        self.public.addr()
+    }
+
+    /// Serves until `shutdown`, or until something fails that must not. Builds go on meanwhile: the machines run them,
+    /// and whoever starts next takes them up.
+    ///
+    /// # Errors
+    ///
+    /// The first failure of a part.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let tasks = self.tasks;
+        let ours = tasks.shutdown();
+        tasks.service("coordinator", self.actor.run(ours.clone()));
+        tasks.service("work finder", self.finder.run(ours.clone()));
+        tasks.service("outbox", self.outbox.run(ours.clone()));
+        self.settings.follow(&tasks, &self.hub, &self.config.clock);
+        self.internal.start();
+        self.public.start();
+        let logs = self.logs;
+        tasks.job("sweep of logs", async move {
+            match logs.sweep().await {
+                Ok(0) => {}
+                Ok(removed) => info!("removed {removed} objects that no log names"),
+                Err(error) => warn!("logs cannot be swept: {error}"),
+            }
+        });
+        let stop = ours.clone();
+        tasks.job("shutdown", async move {
+            tokio::select! {
+                () = shutdown.cancelled() => stop.cancel(),
+                () = stop.cancelled() => {}
+            }
+        });
+        tasks.finish(GRACE).await
+    }
+}
+
+async fn ground(config: &Config, tasks: &Tasks) -> Result<Ground, BindError> {
+    let path = &config.data;
+    std::fs::create_dir_all(path).map_err(|source| BindError::Folder { path: path.clone(), source })?;
+    let database = Database::open(&path.join("coordinator.db"), MIGRATIONS).await?;
+    let blobs: Arc<dyn Blobs> = Arc::new(LocalBlobs::open(&path.join("bytes")).await?);
+    let logs = LogStore::new(database.clone(), Arc::clone(&blobs), config.clock.clone(), tasks.clone());
+    let restored = load::load(&database).await.map_err(|error| BindError::Restore(error.into()))?;
+    let ended = read::count_ended(&database).await.map_err(|error| BindError::Restore(error.into()))?;
+    let started = config.clock.now();
+    if !restored.builds.is_empty() {
+        info!("{} builds go on, {} of them on machines", restored.builds.len(), restored.leases.len());
+    }
+    let connect = |url: &str| {
+        rpc::connect(url, Some(&config.identity))
+            .map_err(|source| BindError::Peer { url: url.to_owned(), source })
+    };
+    let maintnerd =
+        MutationServiceClient::new(connect(&config.maintnerd)?).max_decoding_message_size(rpc::MAX_MESSAGE);
+    Ok(Ground {
+        mirror: Mirror::new(connect(&config.gitmirror)?),
+        maintnerd,
+        database,
+        blobs,
+        logs,
+        hub: Hub::new(ended),
+        state: State::restore(Limits::default(), restored, started),
+        settings: Settings::new(config.farm.clone(), config.farm_path.clone()),
+        started,
+    })
+}
+
+async fn bind_internal(
+    config: &Config,
+    tasks: &Tasks,
+    services: &(Builds, Farmland),
+    machines: &Machines,
+    blobs: &Arc<dyn Blobs>,
+) -> Result<rpc::Bound, BindError> {
+    let server = rpc::Server::new("coordinator", tasks.clone())
+        .tls(&config.identity)
+        .grpc(BuildServiceServer::new(services.0.clone()).max_decoding_message_size(rpc::MAX_MESSAGE))
+        .grpc(FarmServiceServer::new(services.1.clone()))
+        .http(rpc::reverse::router(machines.on_connect()))
+        .http(snapshots::router(Arc::clone(blobs)));
+    Ok(server.bind(config.listen).await?)
+}
+
+async fn bind_public(
+    config: &Config,
+    tasks: &Tasks,
+    services: (Builds, Farmland),
+    source: PagesSource,
+) -> Result<rpc::Bound, BindError> {
+    let mut options = Options::new(config.farm.name.clone(), config.clock.clone(), tasks.shutdown());
+    for (title, path) in &config.navigation {
+        options = options.with_nav(NavEntry::new(title, path));
+    }
+    let server = rpc::Server::new("pages", tasks.clone())
+        .plain_loopback()
+        .grpc_auth(rpc::bearer(&config.token))
+        .grpc(BuildServiceServer::new(services.0).max_decoding_message_size(rpc::MAX_MESSAGE))
+        .grpc(FarmServiceServer::new(services.1))
+        .http(pages::router(Arc::new(source), options).merge(config.pages.clone()));
+    Ok(server.bind(config.listen_public).await?)
+}
+
+fn assemble(
+    config: Config,
+    ground: Ground,
+    tasks: Tasks,
+    (internal, public): (rpc::Bound, rpc::Bound),
+    (handle, inbox): (Handle, Inbox),
+    planner: Planner,
+) -> Server {
+    let own = format!("https://{}", internal.addr());
+    let url = if config.url.is_empty() { own.as_str() } else { config.url.as_str() };
+    let slashless = |url: &str| Arc::<str>::from(url.trim_end_matches('/'));
+    let worker = Worker {
+        handle: handle.clone(),
+        database: ground.database.clone(),
+        logs: ground.logs.clone(),
+        blobs: ground.blobs,
+        clock: config.clock.clone(),
+        hub: ground.hub.clone(),
+        settings: ground.settings.clone(),
+        gitmirror: slashless(&config.gitmirror),
+        url: slashless(url),
+    };
+    let performer = Performer::new(worker, tasks.clone());
+    let actor = Actor::new(ground.state, inbox, ground.database.clone(), config.clock.clone(), performer);
+    let finder = Finder {
+        maintnerd: ground.maintnerd.clone(),
+        mirror: ground.mirror,
+        planner,
+        settings: ground.settings.clone(),
+        handle,
+        database: ground.database.clone(),
+        hub: ground.hub.clone(),
+        clock: config.clock.clone(),
+    };
+    let outbox = Outbox {
+        database: ground.database,
+        maintnerd: ground.maintnerd,
+        hub: ground.hub.clone(),
+        clock: config.clock.clone(),
+    };
+    Server {
+        internal,
+        public,
+        tasks,
+        actor,
+        finder,
+        outbox,
+        settings: ground.settings,
+        hub: ground.hub,
+        logs: ground.logs,
+        config,
+    }
+}

@@ -1,0 +1,98 @@
+//! Machines dial in: what each says of itself becomes an event, and so does its going.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use buildlet_client::{BuildletClient, Status};
+use rpc::{Peer, reverse::Incoming};
+use runtime::Tasks;
+use tracing::{info, warn};
+use types::{HostType, MachineName};
+
+use super::{Handle, actor::Link};
+use crate::core::{Arrival, Connection, Event, MachineInfo};
+
+/// How long a machine may take to say what it is.
+const FIRST_WORD: Duration = Duration::from_secs(10);
+
+/// Takes machines in.
+#[derive(Clone)]
+pub(crate) struct Machines {
+    handle: Handle,
+    tasks: Tasks,
+    connections: Arc<AtomicU64>,
+}
+
+impl Machines {
+    pub(crate) fn new(handle: Handle, tasks: Tasks) -> Self {
+        Self { handle, tasks, connections: Arc::default() }
+    }
+
+    /// For [`rpc::reverse::router`].
+    pub(crate) fn on_connect(&self) -> rpc::reverse::OnConnect {
+        let machines = self.clone();
+        Arc::new(move |incoming| {
+            let connection = Connection(machines.connections.fetch_add(1, Ordering::Relaxed) + 1);
+            let (handle, shutdown) = (machines.handle.clone(), machines.tasks.shutdown());
+            machines.tasks.job("machine", async move {
+                tokio::select! {
+                    () = shutdown.cancelled() => {}
+                    () = follow(handle, incoming, connection) => {}
+                }
+            });
+        })
+    }
+}
+
+/// A connection from its first word to its end.
+async fn follow(handle: Handle, incoming: Incoming, connection: Connection) {
+    let Incoming { peer, channel, closed, .. } = incoming;
+    let Peer::Machine { name, host_types } = peer else { return };
+    let client = BuildletClient::new(channel);
+    let status = match tokio::time::timeout(FIRST_WORD, client.status()).await {
+        Ok(Ok(status)) => status,
+        Ok(Err(error)) => {
+            return warn!(machine.name = %name, "machine {name} did not say what it is: {error}");
+        }
+        Err(_) => return warn!(machine.name = %name, "machine {name} did not say what it is in time"),
+    };
+    let arrival = arrival(name.clone(), &host_types, connection, status);
+    info!(machine.name = %name, "machine {name} is here for {}", arrival.info.host_types.len());
+    if handle.connect(Link { arrival, client, closed: closed.clone() }).await.is_err() {
+        return;
+    }
+    closed.cancelled().await;
+    // Shutting down is the only reason that nobody listens.
+    let _ = handle.tell(Event::Disconnected { machine: name, connection }).await;
+}
+
+/// What a machine may serve is in its certificate; what it wants to serve is in its word. Both must agree.
+fn arrival(name: MachineName, certified: &[HostType], connection: Connection, status: Status) -> Arrival {
+    let host_types: Vec<HostType> =
+        status.host_types.iter().filter(|host| certified.contains(host)).cloned().collect();
+    let mut problem = status.broken;
+    if host_types.is_empty() && problem.is_empty() {
+        "its certificate allows none of the host types that it offers".clone_into(&mut problem);
+    }
+    Arrival {
+        info: MachineInfo {
+            name,
+            host_types,
+            version: status.version,
+            platform: status.platform,
+            reuse: status.reuse,
+            work_folder: status.work_folder,
+            pid: status.pid,
+        },
+        connection,
+        lease: status.lease.map(|lease| (lease.id, lease.fence)),
+        execs: status.execs.iter().map(|exec| exec.exec).collect(),
+        problem,
+        draining: status.draining,
+    }
+}

@@ -1,0 +1,17 @@
+//! The shell around the core: one task owns the state, makes rows durable, then performs what the core wants.
+
+mod actor;
+mod command;
+mod hub;
+mod machines;
+mod outbox;
+mod perform;
+mod runner;
+mod snapshots;
+
+pub(crate) use actor::{Actor, Handle, Inbox, Stopped};
+pub(crate) use hub::Hub;
+pub(crate) use machines::Machines;
+pub(crate) use outbox::Outbox;
+pub(crate) use perform::{Performer, Worker};
+pub(crate) use snapshots::blob as snapshot_blob;

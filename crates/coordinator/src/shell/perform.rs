@@ -1,0 +1,173 @@
+//! What the core wants done: runs tasks, ends leases, answers, tells.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use buildlet_client::BuildletClient;
+use pages::view::LiveEvent;
+use runtime::{SharedClock, Tasks};
+use store::{Blobs, Database, logs::LogStore};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use types::{BuildNumber, Fence, LeaseId, MachineName};
+
+use super::{Handle, Hub, runner, snapshots};
+use crate::{
+    core::{Action, Arrival, Assignment, Connection, Event, State},
+    settings::Settings,
+    view::cell,
+};
+
+/// What every runner needs.
+#[derive(Clone)]
+pub(crate) struct Worker {
+    pub(crate) handle: Handle,
+    pub(crate) database: Database,
+    pub(crate) logs: LogStore,
+    pub(crate) blobs: Arc<dyn Blobs>,
+    pub(crate) clock: SharedClock,
+    pub(crate) hub: Hub,
+    pub(crate) settings: Settings,
+    /// gitmirror's URL, without a slash at the end.
+    pub(crate) gitmirror: Arc<str>,
+    /// Our own, as machines reach it.
+    pub(crate) url: Arc<str>,
+}
+
+/// The way to a machine.
+#[derive(Clone)]
+pub(super) struct Line {
+    pub(super) connection: Connection,
+    pub(super) client: BuildletClient,
+    /// Cancelled when the connection is gone.
+    pub(super) closed: CancellationToken,
+}
+
+/// Performs actions. Never waits: what takes time is a job.
+pub(crate) struct Performer {
+    worker: Worker,
+    tasks: Tasks,
+    lines: BTreeMap<MachineName, Line>,
+    running: BTreeMap<LeaseId, CancellationToken>,
+    replies: BTreeMap<u64, oneshot::Sender<Vec<BuildNumber>>>,
+}
+
+impl Performer {
+    pub(crate) fn new(worker: Worker, tasks: Tasks) -> Self {
+        Self { worker, tasks, lines: BTreeMap::new(), running: BTreeMap::new(), replies: BTreeMap::new() }
+    }
+
+    pub(super) fn hub(&self) -> Hub {
+        self.worker.hub.clone()
+    }
+
+    pub(super) fn expect(&mut self, token: u64, reply: oneshot::Sender<Vec<BuildNumber>>) {
+        self.replies.insert(token, reply);
+    }
+
+    pub(super) fn link(&mut self, arrival: &Arrival, client: BuildletClient, closed: CancellationToken) {
+        let line = Line { connection: arrival.connection, client, closed };
+        self.lines.insert(arrival.info.name.clone(), line);
+        self.worker.hub.tell(|| LiveEvent::Farm);
+    }
+
+    pub(super) fn perform(&mut self, action: Action, state: &State) {
+        match action {
+            Action::Run(assignment) => self.run(*assignment),
+            Action::Stop(lease) => {
+                self.stop(lease);
+                self.worker.hub.tell(|| LiveEvent::Farm);
+            }
+            Action::EndLease { machine, connection, lease, fence } => {
+                self.stop(lease);
+                self.end_lease(machine, connection, (lease, fence));
+            }
+            Action::Reply { token, builds } => {
+                if let Some(reply) = self.replies.remove(&token) {
+                    // Whoever asked may have gone; the builds stay.
+                    let _ = reply.send(builds);
+                }
+            }
+            Action::SnapshotStored => self.job("room for snapshots", snapshots::make_room),
+            Action::RemoveSnapshot(key) => {
+                self.job("removal of a snapshot", |worker| snapshots::remove(worker, key));
+            }
+            Action::Changed(number) => self.changed(number, state),
+            Action::Ended(end) => {
+                info!(build.id = %end.attempt.build, "build {} {}", end.attempt.build, end.outcome);
+                self.worker.hub.result();
+                self.worker
+                    .hub
+                    .tell(|| cell::live(&end.key, cell::ended(end.attempt.build, end.outcome, &end.reason)));
+            }
+        }
+    }
+
+    fn job<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce(Worker) -> F,
+    ) {
+        self.tasks.job(name, work(self.worker.clone()));
+    }
+
+    fn changed(&self, number: BuildNumber, state: &State) {
+        let hub = &self.worker.hub;
+        hub.change(number);
+        hub.tell(|| LiveEvent::Build { number });
+        if let Some(build) = state.build(number) {
+            hub.tell(|| cell::live(&build.key, cell::active(state, build)));
+        }
+    }
+
+    fn run(&mut self, assignment: Assignment) {
+        self.stop(assignment.lease);
+        let line =
+            self.lines.get(&assignment.machine).filter(|line| line.connection == assignment.connection);
+        // A connection that is gone is told of by its own event, which is on its way.
+        let Some(line) = line.cloned() else { return };
+        let stopped = CancellationToken::new();
+        self.running.insert(assignment.lease, stopped.clone());
+        let (worker, shutdown) = (self.worker.clone(), self.tasks.shutdown());
+        self.tasks.job("task of a lease", async move {
+            let run = runner::run(worker, line, assignment);
+            tokio::select! {
+                biased;
+                () = stopped.cancelled() => {}
+                // The machine goes on without us; whoever starts next re-attaches.
+                () = shutdown.cancelled() => {}
+                () = Box::pin(run) => {}
+            }
+        });
+    }
+
+    fn stop(&mut self, lease: LeaseId) {
+        if let Some(running) = self.running.remove(&lease) {
+            running.cancel();
+        }
+    }
+
+    fn end_lease(&mut self, machine: MachineName, connection: Connection, lease: (LeaseId, Fence)) {
+        self.worker.hub.tell(|| LiveEvent::Farm);
+        let line = self.lines.get(&machine).filter(|line| line.connection == connection);
+        let Some(line) = line.cloned() else { return };
+        let handle = self.worker.handle.clone();
+        self.tasks.job("end of a lease", async move {
+            let lease = buildlet_client::Lease { id: lease.0, fence: lease.1 };
+            let ended = tokio::select! {
+                () = line.closed.cancelled() => return,
+                ended = line.client.end_lease(lease) => ended,
+            };
+            let problem = match ended {
+                Ok(_) => None,
+                // It will connect again and say what it holds.
+                Err(error) if error.is_connection_loss() && line.closed.is_cancelled() => return,
+                Err(error) => {
+                    warn!(machine.name = %machine, "machine {machine} could not be cleaned: {error}");
+                    Some(format!("it could not be cleaned: {error}"))
+                }
+            };
+            let _ = handle.tell(Event::Cleaned { machine, fence: lease.fence, problem }).await;
+        });
+    }
+}

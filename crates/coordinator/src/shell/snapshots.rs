@@ -1,0 +1,44 @@
+//! Keeps the snapshots within bounds: the oldest go when there are too many bytes.
+
+use tracing::{info, warn};
+
+use super::perform::Worker;
+use crate::core::{Event, SnapshotKey};
+
+/// How many bytes of snapshots are kept. The newest is kept whatever its size.
+const KEEP: u64 = 20 << 30;
+
+/// Where a snapshot is kept.
+pub(crate) fn blob(key: &str) -> String {
+    format!("snapshots/{key}.tar.zst")
+}
+
+/// Asks the core to forget what is too much. It keeps what is in use.
+pub(super) async fn make_room(worker: Worker) {
+    let sql = "SELECT id, bytes FROM snapshots ORDER BY created DESC";
+    let rows = match worker.database.read(sql, vec![]).await {
+        Ok(rows) => rows,
+        Err(error) => return warn!("snapshots cannot be listed: {error}"),
+    };
+    let mut sum: u64 = 0;
+    let mut surplus = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        let (Ok(key), Ok(bytes)) = (row.text("id"), row.number::<u64>("bytes")) else { continue };
+        sum += bytes;
+        if index > 0 && sum > KEEP {
+            surplus.push(SnapshotKey(key.into()));
+        }
+    }
+    if !surplus.is_empty() {
+        info!("{} snapshots are dropped to make room", surplus.len());
+        // Shutting down: the next one that is stored makes room.
+        let _ = worker.handle.tell(Event::DropSnapshots(surplus)).await;
+    }
+}
+
+/// Removes the bytes of a snapshot that nobody knows any more.
+pub(super) async fn remove(worker: Worker, key: SnapshotKey) {
+    if let Err(error) = worker.blobs.delete(&blob(&key.0)).await {
+        warn!("snapshot `{}` cannot be removed: {error}", key.0);
+    }
+}

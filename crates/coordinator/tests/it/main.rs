@@ -1,0 +1,10 @@
+//! The coordinator as its neighbours see it: real sockets, certificates, database and shell commands; gitmirror,
+//! maintnerd and the buildlets are fakes that keep the contract.
+
+#![expect(clippy::unwrap_used, reason = "a failed step of a test fails the test")]
+
+mod buildlet;
+mod builds;
+mod farm;
+mod peers;
+mod restart;

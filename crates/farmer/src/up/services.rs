@@ -1,0 +1,228 @@
+//! The services of a farm in one process: bound in the order in which they need each other's addresses, then run.
+
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use buildspec::Repository;
+use rpc::Identity;
+use runtime::{Failure, Tasks};
+
+use super::{
+    data::{DataFolder, Ports, loopback},
+    farm_file::Wanted,
+};
+
+/// The entry of devapp in the navigation of the farm's pages.
+const RECENT: (&str, &str) = ("Recent", "/recent");
+
+/// Bound services.
+pub(crate) struct Services {
+    /// Where pages and commands connect.
+    pub(crate) public: SocketAddr,
+    /// Where buildlets connect.
+    pub(crate) coordinator: SocketAddr,
+    /// Who signs the certificates of this farm.
+    pub(crate) authority: rpc::Authority,
+    servers: Servers,
+}
+
+struct Servers {
+    pubsubhelper: pubsubhelper::Server,
+    gitmirror: gitmirror::Server,
+    maintnerd: maintnerd::Server,
+    coordinator: coordinator::Server,
+    gopherbot: gopherbot::Server,
+    devapp: devapp::Server,
+}
+
+/// What every service is told.
+struct Common<'a> {
+    wanted: &'a Wanted,
+    data: &'a DataFolder,
+    authority: &'a rpc::Authority,
+    ports: Ports,
+}
+
+impl Services {
+    /// Binds all of them. Ports of an earlier run are used again, so that buildlets that still run find us.
+    pub(crate) async fn bind(
+        wanted: &Wanted,
+        data: &DataFolder,
+        listen: Option<SocketAddr>,
+    ) -> anyhow::Result<Self> {
+        let authority =
+            rpc::Authority::open_or_create(&data.folder("ca")?).context("open the farm's authority")?;
+        let common = Common { wanted, data, authority: &authority, ports: data.ports() };
+        let pubsubhelper = common.pubsubhelper().await?;
+        let events = https(pubsubhelper.addr());
+        let gitmirror = common.gitmirror(&events).await?;
+        let mirror = https(gitmirror.addr());
+        let maintnerd = common.maintnerd(&mirror, &events).await?;
+        let log = https(maintnerd.addr());
+        let devapp = common.devapp(&log).await?;
+        let gopherbot = common.gopherbot(&log).await?;
+        let pages = pubsubhelper.webhook_router().unwrap_or_default().merge(devapp.router());
+        let coordinator = common.coordinator(&mirror, &log, pages, listen).await?;
+        let ports = Ports {
+            public: coordinator.public_addr().port(),
+            coordinator: coordinator.addr().port(),
+            gitmirror: gitmirror.addr().port(),
+            maintnerd: maintnerd.addr().port(),
+            pubsubhelper: pubsubhelper.addr().port(),
+        };
+        data.keep_ports(ports)?;
+        Ok(Self {
+            public: coordinator.public_addr(),
+            coordinator: coordinator.addr(),
+            authority,
+            servers: Servers { pubsubhelper, gitmirror, maintnerd, coordinator, gopherbot, devapp },
+        })
+    }
+
+    /// Runs all of them until shutdown; one that fails ends the farm.
+    pub(crate) fn run(self, tasks: &Tasks) {
+        let stop = || tasks.shutdown();
+        let Servers { pubsubhelper, gitmirror, maintnerd, coordinator, gopherbot, devapp } = self.servers;
+        tasks.service("pubsubhelper", pubsubhelper.run(stop()));
+        tasks.service("gitmirror", gitmirror.run(stop()));
+        tasks.service("maintnerd", maintnerd.run(stop()));
+        tasks.service("coordinator", coordinator.run(stop()));
+        tasks.service("gopherbot", gopherbot.run(stop()));
+        tasks.service("devapp", devapp.run(stop()));
+    }
+}
+
+fn https(address: SocketAddr) -> String {
+    format!("https://{address}")
+}
+
+impl Common<'_> {
+    fn identity(&self, service: &str) -> anyhow::Result<Identity> {
+        self.authority.issue_service(service).with_context(|| format!("issue the certificate of {service}"))
+    }
+
+    async fn pubsubhelper(&self) -> anyhow::Result<pubsubhelper::Server> {
+        let clock = runtime::system_clock();
+        let mut config = pubsubhelper::Config::new(
+            loopback(self.ports.pubsubhelper),
+            self.identity("pubsubhelper")?,
+            clock,
+        );
+        if let Some(webhook) = &self.wanted.farm.webhook {
+            let secret = pubsubhelper::read_secret(&webhook.secret)
+                .map_err(|error| Failure::Configuration.of(error))?;
+            config.webhook_secret = Some(secret);
+        }
+        pubsubhelper::Server::bind(config)
+            .await
+            .map_err(|error| error.failure().of(error))
+            .context("start pubsubhelper")
+    }
+
+    async fn gitmirror(&self, events: &str) -> anyhow::Result<gitmirror::Server> {
+        let repositories =
+            self.wanted.farm.repositories.iter().map(mirrored).collect::<anyhow::Result<_>>()?;
+        let config = gitmirror::Config {
+            listen: loopback(self.ports.gitmirror),
+            identity: self.identity("gitmirror")?,
+            data: self.data.folder("gitmirror")?,
+            file: self.wanted.path.clone(),
+            clock: runtime::system_clock(),
+            repositories,
+            events: Some(events.to_owned()),
+            timings: gitmirror::Timings::default(),
+            telemetry: self.wanted.farm.telemetry.clone(),
+        };
+        gitmirror::Server::bind(config)
+            .await
+            .map_err(|error| error.failure().of(error))
+            .context("start gitmirror")
+    }
+
+    async fn maintnerd(&self, mirror: &str, events: &str) -> anyhow::Result<maintnerd::Server> {
+        let config = maintnerd::Config {
+            listen: loopback(self.ports.maintnerd),
+            identity: self.identity("maintnerd")?,
+            gitmirror: mirror.to_owned(),
+            pubsubhelper: Some(events.to_owned()),
+            data: self.data.folder("maintnerd")?,
+            clock: runtime::system_clock(),
+            log: maintner::Options::default(),
+            limits: maintnerd::Limits::default(),
+            telemetry: self.wanted.farm.telemetry.clone(),
+        };
+        maintnerd::Server::bind(config)
+            .await
+            .map_err(|error| Failure::Unavailable.of(error))
+            .context("start maintnerd")
+    }
+
+    async fn coordinator(
+        &self,
+        mirror: &str,
+        log: &str,
+        pages: axum::Router,
+        listen: Option<SocketAddr>,
+    ) -> anyhow::Result<coordinator::Server> {
+        let again = (self.ports.public != 0).then(|| loopback(self.ports.public));
+        let config = coordinator::Config {
+            farm: self.wanted.farm.clone(),
+            farm_path: self.wanted.path.clone(),
+            listen: loopback(self.ports.coordinator),
+            listen_public: listen.or(again).unwrap_or(self.wanted.farm.listen.public),
+            identity: self.identity("coordinator")?,
+            token: self.data.token()?,
+            gitmirror: mirror.to_owned(),
+            maintnerd: log.to_owned(),
+            url: String::new(),
+            data: self.data.folder("coordinator")?,
+            clock: runtime::system_clock(),
+            pages,
+            navigation: vec![(RECENT.0.to_owned(), RECENT.1.to_owned())],
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        coordinator::Server::bind(config)
+            .await
+            .map_err(|error| error.failure().of(error))
+            .context("start the coordinator")
+    }
+
+    async fn gopherbot(&self, log: &str) -> anyhow::Result<gopherbot::Server> {
+        let identity = self.identity("gopherbot")?;
+        let mut config = gopherbot::Config::of(&self.wanted.farm, identity, runtime::system_clock())
+            .map_err(|error| Failure::Configuration.of(error))?;
+        config.listen = loopback(0);
+        config.maintnerd = log.to_owned();
+        config.data = self.data.folder("gopherbot")?;
+        gopherbot::Server::bind(config)
+            .await
+            .map_err(|error| Failure::Unavailable.of(error))
+            .context("start gopherbot")
+    }
+
+    async fn devapp(&self, log: &str) -> anyhow::Result<devapp::Server> {
+        let identity = self.identity("devapp")?;
+        let mut config = devapp::Config::of(&self.wanted.farm, identity, runtime::system_clock());
+        config.listen = loopback(0);
+        config.maintnerd = log.to_owned();
+        devapp::Server::bind(config)
+            .await
+            .map_err(|error| Failure::Unavailable.of(error))
+            .context("start devapp")
+    }
+}
+
+fn mirrored(repository: &Repository) -> anyhow::Result<gitmirror::RepositoryConfig> {
+    let origin = repository
+        .origin
+        .parse()
+        .map_err(|error: gitmirror::ParseOriginError| Failure::Configuration.of(error))?;
+    let mut config = gitmirror::RepositoryConfig::new(repository.name.clone(), origin);
+    config.poll = repository.poll;
+    for mirror in &repository.mirrors {
+        config.push_to.push(
+            mirror.parse().map_err(|error: gitmirror::ParseOriginError| Failure::Configuration.of(error))?,
+        );
+    }
+    Ok(config)
+}

@@ -1,0 +1,78 @@
+//! What maintnerd must be told.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use rpc::Identity;
+use runtime::{SharedClock, clock::system_clock, telemetry};
+
+/// The configuration of one maintnerd.
+#[derive(Clone)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Who we are.
+    pub identity: Identity,
+    /// gitmirror's URL.
+    pub gitmirror: String,
+    /// pubsubhelper's URL; without it gitmirror finds out by itself.
+    pub pubsubhelper: Option<String>,
+    /// Our folder. The log is in `log` below it.
+    pub data: PathBuf,
+    /// The time.
+    pub clock: SharedClock,
+    /// How the log is kept.
+    pub log: maintner::Options,
+    /// How much of the farm's patience we use.
+    pub limits: Limits,
+    /// What we say about ourselves; [`crate::Server`] does not look at it.
+    pub telemetry: telemetry::Config,
+}
+
+/// Bounds that tests shorten.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// A reader that takes nothing for so long is cut off.
+    pub slow_reader: Duration,
+    /// A reader that has caught up hears from us at least so often.
+    pub checkpoint: Duration,
+    /// How long gitmirror may take to say how fresh its mirrors are.
+    pub status: Duration,
+    /// The pause after gitmirror could not be asked.
+    pub retry: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            slow_reader: Duration::from_secs(30),
+            checkpoint: Duration::from_secs(15),
+            status: Duration::from_secs(2),
+            retry: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the part of `farm.toml` that is ours.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let farm: buildspec::Farm = runtime::config::load(path)?;
+        let tls =
+            farm.tls.as_ref().context("find `[tls]`: a service that runs by itself needs a certificate")?;
+        Ok(Self {
+            listen: farm.listen.maintnerd,
+            identity: Identity::load(&tls.certificate, &tls.key, &tls.ca).context("load the certificate")?,
+            gitmirror: farm.services.gitmirror.clone(),
+            pubsubhelper: farm.webhook.as_ref().map(|_| farm.services.pubsubhelper.clone()),
+            data: farm.data.join("maintnerd"),
+            clock: system_clock(),
+            log: maintner::Options::default(),
+            limits: Limits::default(),
+            telemetry: farm.telemetry,
+        })
+    }
+}

@@ -1,0 +1,141 @@
+//! Wires maintnerd together: the log, its sources, its readers.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::bail;
+use api::{
+    events::event_service_client::EventServiceClient, gitmirror::mirror_service_client::MirrorServiceClient,
+};
+use rpc::{Bound, Channel, ConnectError};
+use runtime::Tasks;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::Config,
+    events,
+    grpc::{MutationApi, SharedFrames},
+    ledger::{Ledger, OpenLedgerError},
+    mirror::Mirror,
+    sources::Sources,
+};
+
+/// What is done must be durable before the process ends; that takes milliseconds.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// maintnerd cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The log cannot be used.
+    #[error("cannot use the mutation log")]
+    Log(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The log is held by another process.
+    #[error("cannot have the mutation log for itself")]
+    Locked(#[source] maintner::log::OpenError),
+    /// The address cannot be listened on.
+    #[error("cannot listen")]
+    Listen(#[from] rpc::BindError),
+    /// The address of another service makes no sense.
+    #[error("cannot reach `{service}`")]
+    Peer {
+        /// Which service.
+        service: &'static str,
+        /// Why.
+        source: ConnectError,
+    },
+}
+
+impl From<OpenLedgerError> for BindError {
+    fn from(error: OpenLedgerError) -> Self {
+        match error {
+            OpenLedgerError::Open(error @ maintner::log::OpenError::Locked { .. }) => Self::Locked(error),
+            other => Self::Log(Box::new(other)),
+        }
+    }
+}
+
+/// A maintnerd that has its log and its address, but does nothing yet.
+pub struct Server {
+    bound: Bound,
+    tasks: Tasks,
+    ledger: Arc<Ledger>,
+    mirror: Arc<Mirror>,
+    mirror_client: MirrorServiceClient<Channel>,
+    events_client: Option<EventServiceClient<Channel>>,
+    config: Config,
+}
+
+impl Server {
+    /// Opens the log, reads it, and binds the address.
+    pub async fn bind(config: Config) -> Result<Self, BindError> {
+        let (dir, options) = (config.data.join("log"), config.log);
+        let opening = tokio::task::spawn_blocking(move || Ledger::open(&dir, options));
+        let ledger = Arc::new(opening.await.map_err(|error| BindError::Log(Box::new(error)))??);
+        let connect = |service, url: &str| {
+            rpc::connect(url, Some(&config.identity)).map_err(|source| BindError::Peer { service, source })
+        };
+        let mirror_client = MirrorServiceClient::new(connect("gitmirror", &config.gitmirror)?)
+            .max_decoding_message_size(rpc::MAX_MESSAGE);
+        let events_client = match &config.pubsubhelper {
+            Some(url) => Some(EventServiceClient::new(connect("pubsubhelper", url)?)),
+            None => None,
+        };
+        let tasks = Tasks::new(CancellationToken::new());
+        let sources = Arc::new(Sources::new(mirror_client.clone(), config.limits.status));
+        let api = MutationApi {
+            ledger: Arc::clone(&ledger),
+            sources: Arc::clone(&sources),
+            tasks: tasks.clone(),
+            limits: config.limits,
+        };
+        let bound = rpc::Server::new("maintnerd", tasks.clone())
+            .tls(&config.identity)
+            .grpc(SharedFrames::new(api))
+            .bind(config.listen)
+            .await?;
+        let mirror =
+            Mirror::new(mirror_client.clone(), Arc::clone(&ledger), sources, tasks.clone(), config.limits);
+        Ok(Self { bound, tasks, ledger, mirror, mirror_client, events_client, config })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.bound.addr()
+    }
+
+    /// Serves until asked to stop, or until something fails that it cannot go on without.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let Self { bound, tasks, ledger, mirror, mirror_client, events_client, config } = self;
+        let stop = tasks.shutdown();
+        tasks.job("wait for the end", {
+            let stop = stop.clone();
+            async move {
+                tokio::select! {
+                    () = shutdown.cancelled() => stop.cancel(),
+                    () = stop.cancelled() => {}
+                }
+            }
+        });
+        tasks.service("mutation log", watch_log(Arc::clone(&ledger), stop.clone()));
+        bound.start();
+        tasks.service("refs", mirror.run());
+        if let Some(events) = events_client {
+            tasks.service("events", events::run(events, mirror_client, config.limits, stop));
+        }
+        let ended = tasks.finish(GRACE).await;
+        ledger.log().close().await;
+        ended
+    }
+}
+
+/// Ends the process when the log takes no more: what it holds is not known any more, and opening it again tells.
+async fn watch_log(ledger: Arc<Ledger>, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut extent = ledger.log().subscribe();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            changed = extent.changed() => if changed.is_err() {
+                bail!("the mutation log takes no more");
+            }
+        }
+    }
+}

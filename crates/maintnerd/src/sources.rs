@@ -1,0 +1,98 @@
+//! How fresh each source is, and what is wrong with it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use api::{
+    gitmirror::{ListRepositoriesRequest, mirror_service_client::MirrorServiceClient},
+    maintner::SourceStatus,
+};
+use rpc::Channel;
+use types::Timestamp;
+
+/// Every source that is followed.
+pub(crate) struct Sources {
+    mirror: MirrorServiceClient<Channel>,
+    patience: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    repositories: BTreeMap<String, Repository>,
+    /// Whether the stream of refs stands and has brought all there is.
+    live: bool,
+}
+
+#[derive(Default)]
+struct Repository {
+    fresh_at: Option<Timestamp>,
+    /// Moves of refs that are not in the log yet.
+    busy: bool,
+    error: String,
+}
+
+impl Sources {
+    pub(crate) fn new(mirror: MirrorServiceClient<Channel>, patience: Duration) -> Self {
+        Self { mirror, patience, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The stream of refs broke, or has brought all there is.
+    pub(crate) fn set_live(&self, live: bool) {
+        self.state().live = live;
+    }
+
+    /// Refs of a repository moved.
+    pub(crate) fn begin(&self, repository: &str) {
+        self.state().repositories.entry(repository.into()).or_default().busy = true;
+    }
+
+    /// All that moved so far is in the log, or why not.
+    pub(crate) fn end(&self, repository: &str, result: Result<(), String>) {
+        let mut state = self.state();
+        let one = state.repositories.entry(repository.into()).or_default();
+        one.busy = result.is_err();
+        one.error = result.err().unwrap_or_default();
+    }
+
+    /// The status of each source. Asks gitmirror, since it alone knows when it last asked the origin.
+    pub(crate) async fn statuses(&self) -> Vec<SourceStatus> {
+        let request = rpc::with_deadline(ListRepositoriesRequest {}, self.patience);
+        let listed = self.mirror.clone().list_repositories(request).await;
+        let mut state = self.state();
+        let mut errors: BTreeMap<String, String> = BTreeMap::new();
+        match listed {
+            Ok(listed) => {
+                let live = state.live;
+                for mirrored in listed.into_inner().repositories {
+                    let one = state.repositories.entry(mirrored.name.clone()).or_default();
+                    if live && !one.busy {
+                        let fetched = mirrored.fetched_at.as_ref().map(rpc::from_timestamp);
+                        one.fresh_at = one.fresh_at.max(fetched);
+                    }
+                    errors.insert(mirrored.name, mirrored.error);
+                }
+            }
+            Err(status) => {
+                let text = format!("gitmirror does not answer: {}", status.message());
+                errors.extend(state.repositories.keys().map(|name| (name.clone(), text.clone())));
+            }
+        }
+        let source = |(name, one): (&String, &Repository)| SourceStatus {
+            source: format!("git/{name}"),
+            fresh_at: one.fresh_at.map(rpc::timestamp),
+            error: match one.error.as_str() {
+                "" => errors.remove(name).unwrap_or_default(),
+                ours => ours.to_owned(),
+            },
+        };
+        state.repositories.iter().map(source).collect()
+    }
+}

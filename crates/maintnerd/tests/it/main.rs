@@ -1,0 +1,166 @@
+//! maintnerd over real sockets and a real log, with a gitmirror that keeps its contract in memory.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod fake;
+mod follow;
+mod git;
+mod results;
+mod watch;
+
+use std::{future::Future, net::SocketAddr, path::PathBuf, time::Duration};
+
+use api::{
+    maintner::{
+        WatchMutationsRequest, WatchMutationsResponse, mutation_service_client::MutationServiceClient,
+        watch_mutations_response::Event,
+    },
+    maintpb::Mutation,
+};
+use fake::FakeMirror;
+use maintnerd::{Config, Limits, Server};
+use rpc::{Authority, Channel, Identity};
+use runtime::Tasks;
+use tokio_util::sync::CancellationToken;
+
+/// Long enough for a busy machine; no test waits for it when all is well.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One maintnerd with its gitmirror.
+pub(crate) struct World {
+    pub(crate) mirror: FakeMirror,
+    pub(crate) addr: SocketAddr,
+    identity: Identity,
+    config: Config,
+    tasks: Tasks,
+    stop: CancellationToken,
+    others: Tasks,
+    _dir: tempfile::TempDir,
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        runtime::install_crypto();
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::create(&dir.path().join("ca")).unwrap();
+        let identity = authority.issue_service("test").unwrap();
+        let others = Tasks::new(CancellationToken::new());
+        let mirror = FakeMirror::start(&others, &identity).await;
+        let mut config = config(dir.path().join("data"), &identity, mirror.addr);
+        change(&mut config);
+        let (addr, tasks, stop) = serve(config.clone()).await;
+        Self { mirror, addr, identity, config, tasks, stop, others, _dir: dir }
+    }
+
+    /// Ends maintnerd and starts it again on the same log, at another address.
+    pub(crate) async fn restart(&mut self) {
+        self.stop_maintnerd().await;
+        (self.addr, self.tasks, self.stop) = serve(self.config.clone()).await;
+    }
+
+    pub(crate) async fn stop_maintnerd(&mut self) {
+        self.stop.cancel();
+        self.tasks.clone().finish(PATIENCE).await.unwrap();
+    }
+
+    /// Ends everything, and sees that nothing failed.
+    pub(crate) async fn end(mut self) {
+        self.stop_maintnerd().await;
+        self.others.shutdown().cancel();
+        self.others.finish(PATIENCE).await.unwrap();
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        rpc::connect(&format!("https://{}", self.addr), Some(&self.identity)).unwrap()
+    }
+
+    pub(crate) fn client(&self) -> MutationServiceClient<Channel> {
+        MutationServiceClient::new(self.channel()).max_decoding_message_size(rpc::MAX_MESSAGE)
+    }
+
+    pub(crate) async fn watch(&self, resume_token: &str) -> Watch {
+        let request = WatchMutationsRequest { resume_token: resume_token.into(), from_now: false };
+        Watch { stream: self.client().watch_mutations(request).await.unwrap().into_inner() }
+    }
+}
+
+fn config(data: PathBuf, identity: &Identity, mirror: SocketAddr) -> Config {
+    Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        identity: identity.clone(),
+        gitmirror: format!("https://{mirror}"),
+        pubsubhelper: None,
+        data,
+        clock: runtime::system_clock(),
+        log: maintner::Options::default(),
+        limits: Limits { retry: Duration::from_millis(20), ..Limits::default() },
+        telemetry: runtime::telemetry::Config::default(),
+    }
+}
+
+/// maintnerd as a task of its own set, so that it can be ended alone.
+async fn serve(config: Config) -> (SocketAddr, Tasks, CancellationToken) {
+    let server = Server::bind(config).await.unwrap();
+    let (addr, stop) = (server.addr(), CancellationToken::new());
+    let tasks = Tasks::new(stop.clone());
+    tasks.service("maintnerd", server.run(stop.clone()));
+    (addr, tasks, stop)
+}
+
+/// A reader of the stream.
+pub(crate) struct Watch {
+    pub(crate) stream: tonic::Streaming<WatchMutationsResponse>,
+}
+
+impl Watch {
+    pub(crate) async fn next(&mut self) -> WatchMutationsResponse {
+        within(self.stream.message()).await.unwrap().unwrap()
+    }
+
+    /// The next so many mutations, and the token after them.
+    pub(crate) async fn take(&mut self, count: usize) -> (Vec<Mutation>, String) {
+        let mut all = Vec::new();
+        let taken = async {
+            loop {
+                let response = self.next().await;
+                if let Some(Event::Batch(batch)) = response.event {
+                    all.extend(batch.mutations);
+                }
+                assert!(all.len() <= count, "more than {count}: {:?}", all_words(&all));
+                if all.len() == count {
+                    return response.resume_token;
+                }
+            }
+        };
+        let Ok(token) = tokio::time::timeout(PATIENCE, taken).await else {
+            panic!("{count} mutations did not come, but {:?}", all_words(&all));
+        };
+        (all, token)
+    }
+}
+
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("it took too long")
+}
+
+/// What a mutation is about, in a few words.
+pub(crate) fn words(mutation: &Mutation) -> String {
+    if let Some(commit) = mutation.git.as_ref().and_then(|git| git.commit.as_ref()) {
+        return format!("commit {}", &commit.sha1[..8]);
+    }
+    if let Some(repository) = &mutation.repository {
+        let moved = repository.refs.iter().map(|one| format!("{}={}", one.r#ref, &one.sha1[..8]));
+        let gone = repository.deleted_refs.iter().map(|name| format!("{name} gone"));
+        return format!("{}: {}", repository.repository, moved.chain(gone).collect::<Vec<_>>().join(", "));
+    }
+    mutation.build_result.as_ref().map_or_else(String::new, |result| {
+        format!("build {}.{} {}", result.build, result.attempt, result.outcome)
+    })
+}
+
+pub(crate) fn all_words(mutations: &[Mutation]) -> Vec<String> {
+    mutations.iter().map(words).collect()
+}

@@ -1,0 +1,10 @@
+//! A farm that exists only in memory, for the tests of this crate, its demo, and tests of whoever serves these pages.
+
+mod data;
+mod fake;
+
+pub use data::{
+    NOW, RUNNING, builders, failed_build, farm, generated_grid, log_text, numbered_lines, running_build,
+    show_more, small_grid, waiting_build,
+};
+pub use fake::FakeSource;

@@ -1,0 +1,6 @@
+//! The pages as they are served: over HTTP, and in a real browser.
+
+mod browser;
+mod budget;
+mod served;
+mod support;

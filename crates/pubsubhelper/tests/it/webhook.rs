@@ -1,0 +1,92 @@
+//! What becomes of deliveries.
+
+use crate::world::{World, sign};
+
+const PUSH: &[u8] = include_bytes!("fixtures/push.json");
+const PULL_REQUEST: &[u8] = include_bytes!("fixtures/pull_request.json");
+const ISSUE_COMMENT: &[u8] = include_bytes!("fixtures/issue_comment.json");
+const PING: &[u8] = include_bytes!("fixtures/ping.json");
+
+#[tokio::test]
+async fn deliveries_become_events() {
+    let world = World::new().await;
+    let mut reader = world.reader().await;
+    assert_eq!(world.deliver("push", "d1", PUSH).await, 200);
+    let event = reader.event().await;
+    assert_eq!((event.kind.as_str(), event.action.as_str(), event.number), ("push", "", 0));
+    assert_eq!((event.owner.as_str(), event.repository.as_str()), ("golang", "go"));
+    assert_eq!((event.r#ref.as_str(), event.delivery_id.as_str()), ("refs/heads/master", "d1"));
+    assert_eq!(world.deliver("pull_request", "d2", PULL_REQUEST).await, 200);
+    let event = reader.event().await;
+    assert_eq!(
+        (event.kind.as_str(), event.action.as_str(), event.number),
+        ("pull_request", "synchronize", 4711)
+    );
+    assert_eq!(world.deliver("issue_comment", "d3", ISSUE_COMMENT).await, 200);
+    let event = reader.event().await;
+    assert_eq!((event.kind.as_str(), event.action.as_str(), event.number), ("issue_comment", "created", 42));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_right_is_answered_all_the_same_and_published_to_nobody() {
+    let world = World::new().await;
+    let mut reader = world.reader().await;
+    let right = sign(PUSH);
+    let wrong = sign(b"other");
+    let (kind, delivery) = (("X-GitHub-Event", "push"), ("X-GitHub-Delivery", "d1"));
+    let signature = |value| ("X-Hub-Signature-256", value);
+    let short = &right[..right.len() - 1];
+    for headers in [
+        vec![kind, delivery],
+        vec![kind, delivery, signature(wrong.as_str())],
+        vec![kind, delivery, signature(short)],
+        vec![kind, delivery, ("X-Hub-Signature", right.as_str())],
+        vec![kind, signature(&right)],
+        vec![delivery, signature(&right)],
+    ] {
+        assert_eq!(world.post("/github-webhook", &headers, PUSH).await, 200, "{headers:?}");
+    }
+    for body in [&b"not json"[..], b"payload=%7B%7D", b"", b"[]", PING] {
+        assert_eq!(world.deliver("push", "d2", body).await, 200);
+    }
+    let large = format!("{}{}", str::from_utf8(PUSH).unwrap(), " ".repeat(5 << 20));
+    assert_eq!(world.deliver("push", "d3", large.as_bytes()).await, 200);
+    // The first that is published is the first that is right.
+    assert_eq!(world.deliver("push", "d4", PUSH).await, 200);
+    assert_eq!(reader.event().await.delivery_id, "d4");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_delivery_that_comes_again_is_published_once() {
+    let world = World::new().await;
+    let mut reader = world.reader().await;
+    for delivery in ["d1", "d1", "d2", "d1"] {
+        assert_eq!(world.deliver("push", delivery, PUSH).await, 200);
+    }
+    world.deliver("push", "last", PUSH).await;
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|delivery| delivery != "last") {
+        seen.push(reader.event().await.delivery_id);
+    }
+    assert_eq!(seen, ["d1", "d2", "last"]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_else_is_served_to_the_world() {
+    let world = World::new().await;
+    let headers = [("X-GitHub-Event", "push")];
+    assert_eq!(world.post("/", &headers, PUSH).await, 404);
+    assert_eq!(world.post("/github-webhook/x", &headers, PUSH).await, 404);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_secret_there_is_no_webhook() {
+    let world = World::with(|config| config.webhook_secret = None).await;
+    assert_eq!(world.public(), None);
+    world.reader().await;
+    world.stop().await;
+}

@@ -1,0 +1,79 @@
+//! Benchmarks by name.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context, bail, ensure};
+
+use crate::say;
+
+/// Each benchmark: its name, what it measures, and what cargo runs for it.
+const BENCHES: &[(&str, &str, &[&str])] = &[
+    (
+        "archives",
+        "gitmirror: archives of a small tree and of a large one",
+        &["bench", "-p", "gitmirror", "--bench", "archives"],
+    ),
+    ("exec", "buildlet: execs started and their output", &["bench", "-p", "buildlet", "--bench", "exec"]),
+    (
+        "farm",
+        "a whole farm: latency, throughput, output, idle",
+        &["bench", "-p", "farm-tests", "--bench", "farm"],
+    ),
+    ("log", "maintner: the mutation log, appended and read", &["bench", "-p", "maintner", "--bench", "log"]),
+    ("logs", "store: logs of builds, one large and many small", &["bench", "-p", "store", "--bench", "logs"]),
+    (
+        "refs",
+        "gitmirror: from a commit to its ref in the stream",
+        &["bench", "-p", "gitmirror", "--bench", "latency"],
+    ),
+    (
+        "rpc",
+        "rpc: calls and streams over TLS, dialled and reversed",
+        &["bench", "-p", "rpc", "--bench", "calls"],
+    ),
+];
+
+/// Runs those that are named, or lists all.
+pub(crate) fn run(root: &Path, names: &[String]) -> anyhow::Result<()> {
+    if names.is_empty() {
+        for (name, what, _) in BENCHES {
+            say(&format!("{name:12} {what}"));
+        }
+        return Ok(());
+    }
+    for name in names {
+        let Some((_, what, command)) = BENCHES.iter().find(|(known, ..)| known == name) else {
+            bail!("no benchmark is called `{name}`: `cargo xtask bench` lists them");
+        };
+        say(&format!("{name}: {what}"));
+        let status = Command::new(env!("CARGO")).args(*command).current_dir(root).status();
+        ensure!(status.context("run cargo")?.success(), "benchmark `{name}` failed");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_benchmark_of_the_tree_has_a_name() {
+        let metadata =
+            cargo_metadata::MetadataCommand::new().current_dir(crate::root()).no_deps().exec().unwrap();
+        let mut found = Vec::new();
+        for package in metadata.workspace_packages() {
+            for target in package.targets.iter().filter(|target| target.is_bench()) {
+                found.push(
+                    ["bench", "-p", package.name.as_str(), "--bench", &target.name]
+                        .map(str::to_owned)
+                        .to_vec(),
+                );
+            }
+        }
+        let mut listed: Vec<Vec<String>> =
+            BENCHES.iter().map(|(_, _, command)| command.iter().map(ToString::to_string).collect()).collect();
+        found.sort();
+        listed.sort();
+        assert_eq!(listed, found);
+    }
+}

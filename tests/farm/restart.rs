@@ -1,0 +1,96 @@
+//! The farm is killed and started again; a buildlet is killed.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use testkit::{Farm, Options, Repository, farm};
+use tokio::time::{Instant, sleep};
+
+use crate::simple;
+
+/// Waits for a file that a build writes to say where it is.
+async fn appears(file: &std::path::Path) -> String {
+    let start = Instant::now();
+    loop {
+        match std::fs::read_to_string(file) {
+            Ok(text) if text.ends_with('\n') => return text.trim().to_owned(),
+            _ => assert!(start.elapsed() < farm::PATIENCE, "`{}` does not appear", file.display()),
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_kill_of_the_farm_kills_no_build() {
+    let flags = tempfile::tempdir().unwrap();
+    let (pid, go) = (flags.path().join("pid"), flags.path().join("go"));
+    let make = format!(
+        "echo one; echo $$ > {pid}; while [ ! -e {go} ]; do sleep 0.05; echo tick >> {ticks}; done; echo two",
+        pid = pid.display(),
+        go = go.display(),
+        ticks = flags.path().join("ticks").display(),
+    );
+    let repository = simple(&make, "echo three");
+    let mut farm = Farm::start(repository.path(), Options::default()).await;
+    let before = appears(&pid).await;
+
+    farm.kill();
+    assert!(farm::alive(before.parse().unwrap()), "the command runs on");
+    farm.start_again().await;
+    assert_eq!(appears(&pid).await, before, "it was not started again");
+    std::fs::write(go, "").unwrap();
+
+    let builds = farm.wait_for_builds(|builds| builds.iter().any(|build| !build["ended"].is_null())).await;
+    assert_eq!((builds.len(), &builds[0]["outcome"]), (1, &"passed".into()), "{builds:#?}");
+    assert_eq!(farm.build(1)["attempts"].as_array().map(Vec::len), Some(1), "it is the same attempt");
+    let log = farm.page("/log/1.txt").await;
+    for line in ["one", "two", "three"] {
+        let count = log.lines().filter(|found| *found == line).count();
+        assert_eq!(count, 1, "no gap and no repeat of `{line}` in the log:\n{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_kill_of_a_buildlet_requeues_its_work_and_leaves_no_process() {
+    let flags = tempfile::tempdir().unwrap();
+    let (pid, once) = (flags.path().join("pid"), flags.path().join("once"));
+    // The first time it waits to be killed; the second time it passes.
+    let make = format!(
+        "if [ -e {once} ]; then echo again; else touch {once}; echo $$ > {pid}; sleep 600; fi",
+        once = once.display(),
+        pid = pid.display(),
+    );
+    let repository = simple(&make, "echo tested");
+    let farm = Farm::start(repository.path(), Options { buildlets: Some(2), ..Options::default() }).await;
+    let command: u32 = appears(&pid).await.parse().unwrap();
+
+    let machine = farm.build(1)["attempts"][0]["steps"][0]["machine"].as_str().unwrap().to_owned();
+    let buildlets = farm.buildlets();
+    let (_, buildlet) =
+        buildlets.iter().find(|(name, _)| *name == machine).expect("the machine is a buildlet");
+    let killed = Instant::now();
+    farm::signal(*buildlet, Signal::KILL);
+    let builds = farm.wait_for_builds(|builds| builds.iter().any(|build| !build["ended"].is_null())).await;
+    assert!(
+        killed.elapsed() < Duration::from_secs(5),
+        "requeued and built again within {:?}",
+        killed.elapsed()
+    );
+    assert_eq!(builds[0]["outcome"], "passed");
+    assert!(!farm::alive(command), "no process of the buildlet is left");
+    let attempts = farm.build(1)["attempts"].clone();
+    assert_eq!(attempts.as_array().map(Vec::len), Some(2), "{attempts:#}");
+    assert_eq!(attempts[0]["outcome"], "infrastructure", "the reason is shown: {}", attempts[0]["reason"]);
+}
+
+#[tokio::test]
+async fn commits_made_while_the_farm_is_down_are_built() {
+    let repository: Repository = simple("true", "echo ok");
+    let mut farm = Farm::start(repository.path(), Options::default()).await;
+    farm.wait_for_builds(|builds| builds.iter().any(|build| build["outcome"] == "passed")).await;
+    assert_eq!(farm.stop(), Some(0));
+    let commit = repository.commit("second", &[("source", "2")]);
+    farm.start_again().await;
+    let builds = farm.wait_for_builds(|builds| builds.len() == 2 && builds[0]["outcome"] == "passed").await;
+    assert_eq!(builds[0]["commit"], commit.as_str());
+}
