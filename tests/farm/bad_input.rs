@@ -41,7 +41,7 @@ fn all_configuration_errors_are_told_at_once_and_nothing_starts() {
 fn an_unreachable_repository_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let output = up(&["--repo", "/no/such/repository"], &folder.path().join("data"));
-    assert_eq!(output.status.code(), Some(78), "{}", words(&output));
+    assert_eq!(output.status.code(), Some(69), "{}", words(&output));
     assert!(words(&output).contains("/no/such/repository"));
 }
 

@@ -22,7 +22,7 @@ async fn a_try_builds_the_working_tree_and_exits_by_its_outcome() {
     assert_eq!(bad.status.code(), Some(1), "{}", String::from_utf8_lossy(&bad.stderr));
     let made = farm.command(repository.path(), &["try", "--stop-after", "make"]);
     assert_eq!(made.status.code(), Some(0), "{}", String::from_utf8_lossy(&made.stderr));
-    assert_eq!(repository.git(&["status", "--porcelain"]), "M source", "the work tree is as it was");
+    assert_eq!(repository.git(&["status", "--porcelain"]), " M source", "the work tree is as it was");
 
     let unknown = farm.command(repository.path(), &["try", "--builder", "no-such"]);
     assert_eq!(unknown.status.code(), Some(2));

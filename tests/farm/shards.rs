@@ -24,7 +24,7 @@ async fn the_merged_log_is_in_list_order() {
     let ran: Vec<_> = log.lines().filter_map(|line| line.strip_prefix("ran ")).collect();
     let expected: Vec<_> = (1..=40).map(|number| format!("test-{number}")).collect();
     assert_eq!(ran, expected);
-    assert!(builds[0]["shards_total"].as_u64() > Some(1), "there are several shards");
+    assert!(farm.build(1)["shards_total"].as_u64() > Some(1), "there are several shards");
 }
 
 #[tokio::test]

@@ -131,6 +131,8 @@ struct Document<'a> {
     note: String,
     clear: String,
     show_grid: bool,
+    /// How many lines the verdict has above the grid.
+    above: usize,
     roomy: bool,
     groups: Vec<Group>,
     reds: Vec<&'a str>,
@@ -152,7 +154,9 @@ fn draw(shared: &Shared, params: &Params, filter: &Filter, grid: &GridView) -> P
     let verdict = verdict::verdict(grid, now);
     let (icon, title) = (verdict.icon, verdict.title.clone());
     let filter_text = params.q.trim();
+    let above = verdict.reds.len() + usize::from(verdict.more_reds > 0);
     let template = Document {
+        above,
         verdict,
         stale: grid.stale.as_ref().map(|stale| (words::ago_element(stale.since, now), stale.why.as_str())),
         problem: grid.problem.as_deref(),

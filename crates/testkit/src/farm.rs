@@ -78,6 +78,7 @@ impl Farm {
         arguments.extend(["--listen".to_owned(), "127.0.0.1:0".to_owned()]);
         arguments.extend(["--buildlets".to_owned(), options.buildlets.unwrap_or(2).to_string()]);
         arguments.extend(options.arguments);
+        runtime::install_crypto();
         let http = reqwest::Client::builder().no_proxy().build().expect("make an HTTP client");
         let mut farm = Self { process: None, data, arguments, http, url: String::new() };
         farm.start_again().await;

@@ -64,7 +64,7 @@ pub struct Build {
     /// What it does now; PHASE_UNSPECIFIED once it has ended.
     #[prost(enumeration = "Phase", tag = "15")]
     pub phase: i32,
-    /// Shards that have ended, and all; 0 of 0 before the tests are listed.
+    /// Shards that have ended, and all; 0 of 0 before the tests are listed, and in lists of builds that have ended.
     #[prost(uint32, tag = "16")]
     pub shards_done: u32,
     /// All shards.

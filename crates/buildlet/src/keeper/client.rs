@@ -78,7 +78,7 @@ pub(crate) struct Proof {
 }
 
 impl Keeper {
-    /// Starts the keeper: a program that calls [`super::serve`]. Must be called within the runtime.
+    /// Starts the keeper: a program that calls [`super::serve()`]. Must be called within the runtime.
     pub(crate) fn spawn(program: &[OsString]) -> Result<Self, KeeperError> {
         let (name, args) = program.split_first().ok_or_else(|| {
             KeeperError::Start(io::Error::new(io::ErrorKind::InvalidInput, "no program was given"))

@@ -246,11 +246,11 @@ mod tests {
 
     #[test]
     fn mounts_are_found_below_a_folder_only() {
-        let info = "36 35 98:0 / /work rw - ext4 x rw\n\
-                    37 36 98:0 / /work/a rw - tmpfs x rw\n\
-                    38 37 98:0 / /work/a/b\\040c rw - tmpfs x rw\n\
-                    39 35 98:0 / /workshop rw - tmpfs x rw\n";
-        let below = mounts_below(info, Path::new("/work"));
-        assert_eq!(below, [Path::new("/work/a/b c"), Path::new("/work/a")]);
+        let info = "36 35 98:0 / /w rw - ext4 x rw\n\
+                    37 36 98:0 / /w/a rw - tmpfs x rw\n\
+                    38 37 98:0 / /w/a/b\\040c rw - tmpfs x rw\n\
+                    39 35 98:0 / /ws rw - tmpfs x rw\n";
+        let below = mounts_below(info, Path::new("/w"));
+        assert_eq!(below, [Path::new("/w/a/b c"), Path::new("/w/a")]);
     }
 }

@@ -6,6 +6,7 @@ use pages::{
     testing::{self, FakeSource},
     view::{Cell, GridRow, State},
 };
+use serde_json::json;
 use testkit::{
     browser::{self, Browser},
     skip::skipped,
@@ -32,7 +33,11 @@ async fn a_cell_changes_without_reload() {
     };
     browser.open(&farm.url("/")).await.unwrap();
     browser.wait_until("document.querySelector('#live').textContent === 'live'").await.unwrap();
-    browser.run("window.sameDocument = true").await.unwrap();
+    // The cell comes by the stream alone: reading the page again is made impossible.
+    browser
+        .run("window.sameDocument = true; window.read = fetch; window.fetch = () => Promise.reject()")
+        .await
+        .unwrap();
     let cell =
         Cell { state: State::Failed, percent: None, build: Some(BuildNumber(7)), title: String::new() };
     farm.source.set_cell(0, 0, cell);
@@ -40,7 +45,9 @@ async fn a_cell_changes_without_reload() {
         .wait_until("document.querySelector('#rows .row .g a.f')?.getAttribute('href') === '/build/7'")
         .await
         .unwrap();
-    // The sentence above the grid follows, and so does the icon of the tab.
+    // The sentence above the grid follows once the page may be read again.
+    browser.run("window.fetch = window.read").await.unwrap();
+    farm.source.set_cell(1, 0, Cell::not_built());
     browser.wait_until("document.querySelector('h1').textContent.includes('red on 2 of 5')").await.unwrap();
     assert_eq!(browser.run("return window.sameDocument").await.unwrap(), true);
 }
@@ -122,11 +129,10 @@ async fn a_failure_is_in_sight_with_scripts_off() {
     };
     browser.allow_scripts(false).await.unwrap();
     browser.open(&farm.url("/log/48213")).await.unwrap();
-    let tree = browser.devtools("Accessibility.getFullAXTree", serde_json::json!({})).await.unwrap();
+    let tree = browser.devtools("Accessibility.getFullAXTree", json!({})).await.unwrap();
     assert!(tree.to_string().contains("--- FAIL: TestServeReuse"), "the failing lines are on the page");
     browser.open(&farm.url("/")).await.unwrap();
-    let tree =
-        browser.devtools("Accessibility.getFullAXTree", serde_json::json!({})).await.unwrap().to_string();
+    let tree = browser.devtools("Accessibility.getFullAXTree", json!({})).await.unwrap().to_string();
     assert!(
         tree.contains("main is red on 1 of 5 builders") && tree.contains("infrastructure fault"),
         "{tree}"
@@ -170,29 +176,31 @@ async fn the_large_grid_is_laid_out_in_time() {
     let source = FakeSource::new();
     source.set_grid(testing::generated_grid(200, 100));
     let Some((farm, browser)) = opened("the_large_grid_is_laid_out_in_time", source).await else { return };
+    // The time that the page's own thread worked, so that what else the machine does counts little.
     let measure = async |path: &str| -> f64 {
         let mut best = f64::MAX;
         for _ in 0..3 {
+            browser.open("about:blank").await.unwrap();
+            browser.devtools("Performance.disable", json!({})).await.unwrap();
+            browser.devtools("Performance.enable", json!({ "timeDomain": "threadTicks" })).await.unwrap();
             browser.open(&farm.url(path)).await.unwrap();
-            // From the first byte of the answer on: what the server takes is measured elsewhere.
-            let script = "const done = arguments[0]; requestAnimationFrame(() => setTimeout(() => { \
-                const paint = performance.getEntriesByType('paint').find((one) => one.name === 'first-contentful-paint'); \
-                const navigation = performance.getEntriesByType('navigation')[0]; \
-                done(Math.max(navigation.domComplete, paint ? paint.startTime : 0) - navigation.responseStart) }))";
-            best = best.min(browser.run_async(script).await.unwrap().as_f64().unwrap());
+            let drawn = "const done = arguments[0]; requestAnimationFrame(() => setTimeout(done, 20))";
+            browser.run_async(drawn).await.unwrap();
+            let found = browser.devtools("Performance.getMetrics", json!({})).await.unwrap();
+            let metrics = found["metrics"].as_array().unwrap();
+            let work = metrics.iter().find(|one| one["name"] == "TaskDuration").unwrap();
+            best = best.min(work["value"].as_f64().unwrap() * 1000.0);
         }
         best
     };
-    let elements = "return document.querySelectorAll('*').length";
     let large = measure("/?limit=100").await;
-    let count = browser.run(elements).await.unwrap().as_u64().unwrap();
+    let count = browser.run("return document.querySelectorAll('*').length").await.unwrap().as_u64().unwrap();
     let first = measure("/").await;
     eprintln!("200 × 100: {large:.0} ms, {count} elements; the first 30 commits: {first:.0} ms");
     assert!(count <= 25_000, "{count} elements");
-    // A shared machine that compiles meanwhile may take longer; the budget is of an optimised build on an idle one.
-    if !cfg!(debug_assertions) {
-        assert!(large < 700.0 && first < 300.0, "{large} ms and {first} ms");
-    }
+    // The budget is for an idle machine. One that compiles beside has cold caches, so an unoptimised run may take more.
+    let slack = if cfg!(debug_assertions) { 2.0 } else { 1.0 };
+    assert!(large < 700.0 * slack && first < 300.0 * slack, "{large} ms and {first} ms");
 }
 
 fn axe() -> Option<String> {
@@ -224,13 +232,13 @@ async fn axe_finds_nothing_on_any_page_light_or_dark() {
         browser.resize(width, 800).await.unwrap();
         for url in &paths {
             browser.open(url).await.unwrap();
-            browser.devtools("Runtime.evaluate", serde_json::json!({ "expression": axe })).await.unwrap();
+            browser.devtools("Runtime.evaluate", json!({ "expression": axe })).await.unwrap();
             let script = "const done = arguments[0]; axe.run().then((found) => done({ \
                 rules: found.passes.length, violations: found.violations.map((one) => \
                 one.id + ': ' + one.nodes.slice(0, 3).map((node) => node.html.slice(0, 160) + ' ' + \
                 (node.any[0]?.message ?? '')).join(' | ')) }), (error) => done({ error: String(error) }))";
             let found = browser.run_async(script).await.unwrap();
-            assert_eq!(found["violations"], serde_json::json!([]), "{url}, dark: {dark}, width: {width}");
+            assert_eq!(found["violations"], json!([]), "{url}, dark: {dark}, width: {width}");
             assert!(found["rules"].as_u64() > Some(10), "axe looked at the page: {found}");
         }
     }
