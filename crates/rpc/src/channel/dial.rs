@@ -60,7 +60,9 @@ impl Dialler {
             Some("https") => {
                 let (config, name) = match identity {
                     Some(identity) => (identity.client_config(b"h2")?, server_name()),
-                    None => (public(b"h2")?, ServerName::try_from(bare(&host).to_owned()).map_err(|_| bad())?),
+                    None => {
+                        (public(b"h2")?, ServerName::try_from(bare(&host).to_owned()).map_err(|_| bad())?)
+                    }
                 };
                 (Some((TlsConnector::from(config), name)), 443)
             }
