@@ -50,7 +50,7 @@ pub(crate) fn path(name: &str) -> &'static str {
     ASSETS.iter().find(|asset| asset.name == name).map_or("/static/none", |asset| &asset.path)
 }
 
-/// Serves `/static/…`: for a server that shows its own pages in [`crate::shell`].
+/// Serves `/static/…`: for a server that shows its own pages in [`crate::shell()`].
 pub fn router_assets() -> Router {
     Router::new().route("/static/{name}", get(serve))
 }

@@ -31,7 +31,7 @@ pub(crate) struct Shared {
 
 /// All pages of a farm, with their JSON, their logs as text, their events and what they look like.
 ///
-/// Merge further routers into it before serving; give those [`crate::harden`] and this one's [`crate::shell`].
+/// Merge further routers into it before serving; give those [`crate::harden()`] and this one's [`crate::shell()`].
 pub fn router(source: Arc<dyn Source>, options: Options) -> Router {
     let shared = Shared {
         source,

@@ -326,7 +326,7 @@ pub mod watch_builds_response {
     /// What this response carries.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Event {
-        /// As it is now, with the last attempt.
+        /// As it is now, with the last attempt; where no builds were named, with the attempt that runs now.
         #[prost(message, tag = "1")]
         Build(super::Build),
         /// All is delivered; then at least every 20 s while idle.
@@ -597,7 +597,8 @@ pub mod build_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Delivers builds as they are, a checkpoint, then each again whenever it changes, at most twice a second each.
+        /// Delivers builds as they are, a checkpoint, then each again whenever it changes: at most twice a
+        /// second each, but for its end, which is delivered at once.
         pub async fn watch_builds(
             &mut self,
             request: impl tonic::IntoRequest<super::WatchBuildsRequest>,
@@ -775,7 +776,8 @@ pub mod build_service_server {
             >
             + std::marker::Send
             + 'static;
-        /// Delivers builds as they are, a checkpoint, then each again whenever it changes, at most twice a second each.
+        /// Delivers builds as they are, a checkpoint, then each again whenever it changes: at most twice a
+        /// second each, but for its end, which is delivered at once.
         async fn watch_builds(
             &self,
             request: tonic::Request<super::WatchBuildsRequest>,

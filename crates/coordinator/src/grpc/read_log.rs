@@ -10,7 +10,7 @@ use types::BuildNumber;
 use super::{build_service::Answers, failed};
 use crate::{
     records::read,
-    shell::Hub,
+    shell::{Change, Hub},
     view::{MergedLog, Viewer},
 };
 
@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_secs(5);
 
 struct Reader {
     viewer: Viewer,
-    changes: Receiver<BuildNumber>,
+    changes: Receiver<Change>,
     number: BuildNumber,
     attempt: Option<u32>,
     log: Option<Arc<MergedLog>>,
@@ -124,7 +124,7 @@ impl Reader {
         let changed = async {
             loop {
                 match changes.recv().await {
-                    Ok(other) if other != number => {}
+                    Ok(other) if other.number != number => {}
                     Err(RecvError::Closed) => std::future::pending().await,
                     Ok(_) | Err(RecvError::Lagged(_)) => return,
                 }

@@ -1,4 +1,4 @@
-//! `WatchBuilds`: builds as they are, then as they change, each at most twice a second.
+//! `WatchBuilds`: builds as they are, then as they change, each at most twice a second; its end at once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use types::BuildNumber;
 
 use super::{build_service::Answers, convert, failed, stopping};
 use crate::{
-    shell::Hub,
+    shell::{Change, Hub},
     view::{ViewError, Viewer},
 };
 
@@ -26,7 +26,7 @@ const IDLE: Duration = Duration::from_secs(15);
 
 struct Watch {
     viewer: Viewer,
-    changes: Receiver<BuildNumber>,
+    changes: Receiver<Change>,
     /// Only these; all if empty.
     only: BTreeSet<BuildNumber>,
     /// What is to be delivered, and from when it may be.
@@ -75,7 +75,12 @@ impl Watch {
             let now = Instant::now();
             if let Some(number) = self.due.iter().find(|(_, at)| **at <= now).map(|(number, _)| *number) {
                 self.due.remove(&number);
-                match self.viewer.full(number, true).await {
+                let viewed = if self.only.is_empty() {
+                    self.viewer.brief(number).await
+                } else {
+                    self.viewer.full(number, true).await
+                };
+                match viewed {
                     Ok(full) => {
                         if full.active.is_some() {
                             self.delivered.insert(number, now);
@@ -97,7 +102,7 @@ impl Watch {
             let wake = self.due.values().min().copied().unwrap_or(now + IDLE).min(self.quiet_since + IDLE);
             tokio::select! {
                 changed = self.changes.recv() => match changed {
-                    Ok(number) => self.note(number),
+                    Ok(change) => self.note(change),
                     Err(RecvError::Lagged(_)) => self.look_again().await?,
                     Err(RecvError::Closed) => return Ok(None),
                 },
@@ -106,13 +111,16 @@ impl Watch {
         }
     }
 
-    fn note(&mut self, number: BuildNumber) {
+    fn note(&mut self, Change { number, ended }: Change) {
         if !self.only.is_empty() && !self.only.contains(&number) {
             return;
         }
         let now = Instant::now();
         let at = self.delivered.get(&number).map_or(now, |delivered| *delivered + APART);
-        self.due.entry(number).or_insert(at);
+        let due = self.due.entry(number).or_insert(at);
+        if ended {
+            *due = now;
+        }
     }
 
     /// Changes were missed: all that may have changed is delivered again.
@@ -121,7 +129,7 @@ impl Watch {
         let active = self.viewer.handle.ask(look).await.map_err(stopping)?;
         let known: Vec<BuildNumber> = self.delivered.keys().chain(&self.only).copied().collect();
         for number in active.into_iter().chain(known) {
-            self.note(number);
+            self.note(Change { number, ended: false });
         }
         Ok(())
     }

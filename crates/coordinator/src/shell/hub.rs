@@ -20,11 +20,19 @@ const BEHIND: usize = 4096;
 pub(crate) struct Hub(Arc<Inner>);
 
 struct Inner {
-    changed: broadcast::Sender<BuildNumber>,
+    changed: broadcast::Sender<Change>,
     live: broadcast::Sender<LiveEvent>,
     ended: AtomicU64,
     outbox: Notify,
     problems: Mutex<BTreeMap<String, Problem>>,
+}
+
+/// A build has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) number: BuildNumber,
+    /// It will not change again: whoever waits for its end hears of it at once.
+    pub(crate) ended: bool,
 }
 
 /// Something that is wrong, until it is taken back.
@@ -48,13 +56,13 @@ impl Hub {
     }
 
     /// Says that a build has changed.
-    pub(crate) fn change(&self, number: BuildNumber) {
+    pub(crate) fn change(&self, number: BuildNumber, ended: bool) {
         // Nobody listening is fine.
-        let _ = self.0.changed.send(number);
+        let _ = self.0.changed.send(Change { number, ended });
     }
 
-    /// Numbers of builds as they change.
-    pub(crate) fn changes(&self) -> broadcast::Receiver<BuildNumber> {
+    /// Builds as they change.
+    pub(crate) fn changes(&self) -> broadcast::Receiver<Change> {
         self.0.changed.subscribe()
     }
 

@@ -10,7 +10,7 @@ mod runner;
 mod snapshots;
 
 pub(crate) use actor::{Actor, Handle, Inbox, Stopped};
-pub(crate) use hub::Hub;
+pub(crate) use hub::{Change, Hub};
 pub(crate) use machines::Machines;
 pub(crate) use outbox::Outbox;
 pub(crate) use perform::{Performer, Worker};

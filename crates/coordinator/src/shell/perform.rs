@@ -113,7 +113,7 @@ impl Performer {
 
     fn changed(&self, number: BuildNumber, state: &State) {
         let hub = &self.worker.hub;
-        hub.change(number);
+        hub.change(number, state.build(number).is_none());
         hub.tell(|| LiveEvent::Build { number });
         if let Some(build) = state.build(number) {
             hub.tell(|| cell::live(&build.key, cell::active(state, build)));

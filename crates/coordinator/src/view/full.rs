@@ -153,22 +153,26 @@ impl Viewer {
         self.handle.ask(look).await
     }
 
-    /// A build with all its attempts, or the last only.
-    pub(crate) async fn full(&self, number: BuildNumber, last_only: bool) -> Result<Full, ViewError> {
+    /// A build with the attempt that runs now, if one does: one row and a look at the state.
+    pub(crate) async fn brief(&self, number: BuildNumber) -> Result<Full, ViewError> {
         // The state first: a build that ends in between is then whole in the rows.
         let active = self.active(vec![number]).await?.remove(&number);
         let record = read::build(&self.database, number).await?.ok_or(ViewError::UnknownBuild(number))?;
         let active = active.filter(|_| record.outcome.is_none());
-        let running = active.as_ref().and_then(Active::attempt);
+        let attempts = active.as_ref().and_then(Active::attempt).into_iter().collect();
+        Ok(Full { record, active, attempts })
+    }
+
+    /// A build with all its attempts, or the last only.
+    pub(crate) async fn full(&self, number: BuildNumber, last_only: bool) -> Result<Full, ViewError> {
+        let Full { record, active, attempts: running } = self.brief(number).await?;
+        if last_only && !running.is_empty() {
+            return Ok(Full { record, active, attempts: running });
+        }
+        let running = running.into_iter().next();
         let mut attempts = Vec::new();
         let rows = load::attempts(&self.database, number).await?;
-        let skip = if last_only && running.is_some() {
-            rows.len()
-        } else if last_only {
-            rows.len().saturating_sub(1)
-        } else {
-            0
-        };
+        let skip = if last_only { rows.len().saturating_sub(1) } else { 0 };
         for row in rows.into_iter().skip(skip) {
             if running.as_ref().is_some_and(|running| running.row.id == row.id) {
                 continue;
