@@ -4,21 +4,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use testkit::{Farm, Options, Repository, farm};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::simple;
-
-/// Waits for a file that a build writes to say where it is.
-async fn appears(file: &std::path::Path) -> String {
-    let start = Instant::now();
-    loop {
-        match std::fs::read_to_string(file) {
-            Ok(text) if text.ends_with('\n') => return text.trim().to_owned(),
-            _ => assert!(start.elapsed() < farm::PATIENCE, "`{}` does not appear", file.display()),
-        }
-        sleep(Duration::from_millis(10)).await;
-    }
-}
 
 #[tokio::test]
 async fn a_kill_of_the_farm_kills_no_build() {
@@ -32,12 +20,12 @@ async fn a_kill_of_the_farm_kills_no_build() {
     );
     let repository = simple(&make, "echo three");
     let mut farm = Farm::start(repository.path(), Options::default()).await;
-    let before = appears(&pid).await;
+    let before = farm::line_in(&pid).await;
 
     farm.kill();
     assert!(farm::alive(before.parse().unwrap()), "the command runs on");
     farm.start_again().await;
-    assert_eq!(appears(&pid).await, before, "it was not started again");
+    assert_eq!(farm::line_in(&pid).await, before, "it was not started again");
     std::fs::write(go, "").unwrap();
 
     let builds = farm.wait_for_builds(|builds| builds.iter().any(|build| !build["ended"].is_null())).await;
@@ -62,7 +50,7 @@ async fn a_kill_of_a_buildlet_requeues_its_work_and_leaves_no_process() {
     );
     let repository = simple(&make, "echo tested");
     let farm = Farm::start(repository.path(), Options { buildlets: Some(2), ..Options::default() }).await;
-    let command: u32 = appears(&pid).await.parse().unwrap();
+    let command: u32 = farm::line_in(&pid).await.parse().unwrap();
 
     let build = farm.build(1);
     let steps = build["attempts"][0]["steps"].as_array().expect("has steps").clone();
@@ -95,4 +83,61 @@ async fn commits_made_while_the_farm_is_down_are_built() {
     farm.start_again().await;
     let builds = farm.wait_for_builds(|builds| builds.len() == 2 && builds[0]["outcome"] == "passed").await;
     assert_eq!(builds[0]["commit"], commit.as_str());
+}
+
+#[tokio::test]
+async fn a_buildlet_left_alone_ends_its_work_and_itself() {
+    let flags = tempfile::tempdir().unwrap();
+    let pid = flags.path().join("pid");
+    let repository = simple(&format!("echo $$ > {}; sleep 600", pid.display()), "true");
+    let arguments = vec!["--orphan-after".to_owned(), "1s".to_owned()];
+    let mut farm = Farm::start(repository.path(), Options { arguments, buildlets: Some(1) }).await;
+    let command: u32 = farm::line_in(&pid).await.parse().unwrap();
+    let (_, buildlet) = farm.buildlets().remove(0);
+
+    farm.kill();
+    assert!(farm::alive(command) && farm::alive(buildlet), "they outlive the farm for a while");
+    let bound = Duration::from_secs(4);
+    farm::wait_until("its command ends", bound, || !farm::alive(command)).await;
+    farm::wait_until("it ends itself", bound, || !farm::alive(buildlet)).await;
+}
+
+#[tokio::test]
+async fn a_kill_of_the_farm_amid_shards_repeats_none_and_keeps_their_order() {
+    let flags = tempfile::tempdir().unwrap();
+    let (go, ran) = (flags.path().join("go"), flags.path().join("ran"));
+    let toml = format!(
+        r#"
+[[builders]]
+name = "sharded"
+host = "local"
+make = ["echo made"]
+snapshot = {{ movable = true }}
+[builders.tests]
+list = "seq 12"
+run = "for t in {{tests}}; do echo $t >> {ran}; echo begin $t; while [ ! -e {go} ]; do sleep 0.02; done; echo ran $t; done"
+shard_seconds = 3
+helpers = 1
+"#,
+        ran = ran.display(),
+        go = go.display(),
+    );
+    let repository = Repository::with(&[("farmer.toml", &toml)]);
+    let mut farm = Farm::start(repository.path(), Options { buildlets: Some(2), ..Options::default() }).await;
+    let begun = || std::fs::read_to_string(&ran).unwrap_or_default().lines().count();
+    farm::wait_until("both buildlets run a shard", farm::PATIENCE, || begun() == 2).await;
+
+    farm.kill();
+    farm.start_again().await;
+    std::fs::write(&go, "").unwrap();
+    let builds = farm.wait_for_builds(|builds| builds.iter().any(|build| !build["ended"].is_null())).await;
+    let build = farm.build(1);
+    assert_eq!((builds.len(), &builds[0]["outcome"]), (1, &"passed".into()), "{build:#}");
+    assert_eq!(build["attempts"].as_array().map(Vec::len), Some(1), "it is the same attempt: {build:#}");
+    assert!(build["shards_total"].as_u64() > Some(2), "shards were left to do: {build:#}");
+    let log = farm.page("/log/1.txt").await;
+    let order = (1..=12).flat_map(|test| [format!("begin {test}"), format!("ran {test}")]);
+    let expected: Vec<_> = ["made".to_owned()].into_iter().chain(order).collect();
+    assert_eq!(log.lines().collect::<Vec<_>>(), expected);
+    assert_eq!(begun(), 12, "no test ran twice");
 }

@@ -67,7 +67,7 @@ impl Settings {
     /// Follows edits of the file. A wrong one keeps what applies, and is shown until it is mended.
     pub(crate) fn follow(&self, tasks: &Tasks, hub: &Hub, clock: &SharedClock) {
         let Some(path) = self.path.clone() else { return };
-        let mut reload = match runtime::config::watch::<Farm>(&path, tasks) {
+        let mut reload = match runtime::config::watch(&path, self.farm(), tasks) {
             Ok(reload) => reload,
             Err(error) => return warn!("edits of `{}` are not seen: {error}", path.display()),
         };

@@ -13,7 +13,11 @@ use anyhow::Context;
 use runtime::{Failure, Tasks};
 use tokio_util::sync::CancellationToken;
 
-use self::{buildlets::Buildlets, data::DataFolder, services::Services};
+use self::{
+    buildlets::{Buildlets, Launch},
+    data::DataFolder,
+    services::Services,
+};
 
 /// How long services may take to end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -36,6 +40,9 @@ pub(crate) struct Args {
     /// How many buildlets [default: one for each processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=256))]
     buildlets: Option<u32>,
+    /// How long a buildlet and what it runs outlive this process when the farm is not started again
+    #[arg(long, hide = true, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
+    orphan_after: Duration,
     /// What to log, for example `info` or `coordinator=debug`
     #[arg(long, env = "FARMER_LOG", value_name = "FILTER")]
     log: Option<String>,
@@ -75,7 +82,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let url = format!("http://{}", services.public);
     let count = args.buildlets.or(wanted.farm.buildlets).unwrap_or_else(processors);
     let tasks = Tasks::new(shutdown.clone());
-    let buildlets = Buildlets::start(&data, &services.authority, services.coordinator, count, &tasks)?;
+    let launch = Launch { coordinator: services.coordinator, orphan_after: args.orphan_after };
+    let buildlets = Buildlets::start(&data, &services.authority, launch, count, &tasks)?;
     services.run(&tasks);
     data.announce(url.clone())?;
     status::start(&wanted, &url, &data, &tasks)?;

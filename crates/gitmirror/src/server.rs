@@ -158,7 +158,9 @@ impl Server {
 
 /// Takes over what changes in `farm.toml`; an invalid edit changes nothing.
 async fn follow(file: PathBuf, registry: Arc<Registry>) {
-    let mut reload = match runtime::config::watch::<Farm>(&file, &registry.tasks) {
+    // Only repositories are ours, and those that are known already are left as they are: the first read applies again.
+    let loaded = Arc::new(Farm::default());
+    let mut reload = match runtime::config::watch(&file, loaded, &registry.tasks) {
         Ok(reload) => reload,
         Err(error) => {
             warn!("`{}` is not followed: {:#}", file.display(), anyhow::Error::new(error));

@@ -53,7 +53,7 @@ fn build_all() -> PathBuf {
     // Benchmarks are optimised, and so is what they measure.
     let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
     let status = Command::new(cargo)
-        .args(["build", "--quiet", "--workspace", "--bins", "--profile", profile])
+        .args(["build", "--quiet", "--workspace", "--bin", "farmer", "--profile", profile])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
         .status()
         .expect("start cargo");
@@ -184,9 +184,37 @@ impl Farm {
         text
     }
 
+    /// What an address answers, as bytes.
+    pub async fn raw(&self, path: &str) -> Vec<u8> {
+        let response = self.http.get(format!("{}{path}", self.url)).send().await.expect("the page answers");
+        let response = response.error_for_status().expect("the page is there");
+        response.bytes().await.expect("the page is read").to_vec()
+    }
+
     /// A page, as JSON.
     pub async fn json(&self, path: &str) -> Value {
         serde_json::from_str(&self.page(path).await).expect("is JSON")
+    }
+
+    /// Waits until a page is as wanted, and answers it.
+    ///
+    /// # Panics
+    /// When it is not within [`PATIENCE`]; the message says how it was.
+    pub async fn wait_for_page(&self, path: &str, wanted: impl Fn(&str) -> bool) -> String {
+        let start = Instant::now();
+        loop {
+            let page = self.page(path).await;
+            if wanted(&page) {
+                return page;
+            }
+            assert!(start.elapsed() < PATIENCE, "{path} did not become as wanted: {page}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// How much disk its data folder takes.
+    pub fn disk(&self) -> u64 {
+        disk(self.data())
     }
 
     /// Builds as `farmer builds --json` lists them, newest first.
@@ -240,6 +268,47 @@ impl Drop for Farm {
 fn lines(output: &[u8]) -> Vec<Value> {
     let text = String::from_utf8_lossy(output);
     text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
+}
+
+/// How much disk a folder takes. What goes away meanwhile is not counted.
+fn disk(folder: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut sum = 0;
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(metadata) = entry.metadata() else { continue };
+        sum += metadata.blocks() * 512;
+        if metadata.is_dir() {
+            sum += disk(&entry.path());
+        }
+    }
+    sum
+}
+
+/// Waits for a line that a build writes to a file, to say where it is, and answers it.
+///
+/// # Panics
+/// When it does not come within [`PATIENCE`].
+pub async fn line_in(file: &Path) -> String {
+    let start = Instant::now();
+    loop {
+        match std::fs::read_to_string(file) {
+            Ok(text) if text.ends_with('\n') => return text.trim().to_owned(),
+            _ => assert!(start.elapsed() < PATIENCE, "`{}` does not appear", file.display()),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Waits until something is so.
+///
+/// # Panics
+/// When it is not within `bound`; `what` is in the message.
+pub async fn wait_until(what: &str, bound: Duration, so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !so() {
+        assert!(start.elapsed() < bound, "not within {bound:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Sends a signal to one process.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use buildlet_client::{EndedByUs, Error, ExecEnd, ExecEvent, ExecSpec, How, Lease};
+use bytes::Bytes;
 use store::logs::{LogError, LogWriter};
 use types::{ExecId, Outcome, Timestamp};
 
@@ -33,6 +34,7 @@ pub(super) enum Broken {
 pub(super) struct Ended {
     pub(super) end: ExecEnd,
     pub(super) at: Timestamp,
+    timeout: Option<Duration>,
 }
 
 /// Runs or re-attaches.
@@ -67,6 +69,13 @@ async fn follow(
 ) -> Result<Ended, Broken> {
     let mut writer = worker.logs.writer(exec).await?;
     line.client.start_exec(lease, exec, spec).await?;
+    if writer.is_finished() {
+        // We were killed between its end and ours. The log may hold more than was written: our own last line.
+        let status = line.client.status().await?;
+        let known = status.execs.into_iter().find(|status| status.exec == exec).and_then(|status| status.end);
+        let end = known.ok_or_else(|| Error::Unavailable("a finished command has no end".to_owned()))?;
+        return Ok(Ended { end, at: worker.clock.now(), timeout: spec.timeout });
+    }
     let mut events = line.client.watch_exec(exec, writer.position()).await?;
     let mut acknowledged = writer.position();
     loop {
@@ -76,14 +85,24 @@ async fn follow(
                 acknowledge(line, exec, &writer, &mut acknowledged).await;
             }
             Some(Ok(ExecEvent::Ended(end))) => {
-                let at = worker.clock.now();
-                writer.finish().await?;
-                return Ok(Ended { end, at });
+                let ended = Ended { end, at: worker.clock.now(), timeout: spec.timeout };
+                finish(worker, exec, writer, &ended).await?;
+                return Ok(ended);
             }
             Some(Err(error)) => return Err(error.into()),
             None => return Err(Error::Unavailable("the stream was broken off".to_owned()).into()),
         }
     }
+}
+
+/// Ends the log, with a line of ours if the farm did something to the command that its own output does not tell.
+async fn finish(worker: &Worker, exec: ExecId, mut writer: LogWriter, ended: &Ended) -> Result<(), LogError> {
+    let Some(told) = ended.told() else { return writer.finish().await };
+    writer.flush().await?;
+    let written = writer.position();
+    let last = worker.logs.read(exec, written.saturating_sub(1)..written).await?;
+    let begin = if last.is_empty() || last.as_ref() == b"\n" { "" } else { "\n" };
+    writer.finish_with(Bytes::from(format!("{begin}farmer: {told}\n"))).await
 }
 
 /// An acknowledgement that fails costs disk on the machine and nothing else.
@@ -97,30 +116,55 @@ async fn acknowledge(line: &Line, exec: ExecId, writer: &LogWriter, acknowledged
 impl Ended {
     /// What the end means. Only what the farm did itself is a fault of the farm.
     pub(super) fn result(&self, has_folder: bool) -> TaskResult {
-        let command = |outcome, reason: String| TaskResult::Command { outcome, reason, ended: self.at };
-        let fault = |reason: &str| TaskResult::Fault { reason: reason.to_owned() };
-        match &self.end.how {
-            How::Exited(0) => command(Outcome::Passed, String::new()),
-            How::Exited(code) => command(Outcome::Failed, format!("exit status {code}")),
-            How::Signalled(signal) => command(Outcome::Failed, format!("ended by signal {signal}")),
-            // The shell itself always starts; the builder's folder may not be there.
-            How::NotStarted(reason) if has_folder => {
-                command(Outcome::Failed, format!("it could not be started: {reason}"))
+        let outcome = match &self.end.how {
+            How::Exited(0) => Some(Outcome::Passed),
+            How::Exited(_) | How::Signalled(_) | How::Ended(EndedByUs::TooMuchOutput) => {
+                Some(Outcome::Failed)
             }
-            How::NotStarted(reason) => fault(&format!("it could not be started: {reason}")),
+            // The shell itself always starts; the builder's folder may not be there.
+            How::NotStarted(_) => has_folder.then_some(Outcome::Failed),
+            How::Ended(EndedByUs::TimedOut) => Some(Outcome::TimedOut),
+            How::Ended(
+                EndedByUs::Cancelled | EndedByUs::Abandoned | EndedByUs::DiskFull | EndedByUs::BuildletDied,
+            ) => None,
+        };
+        match outcome {
+            Some(outcome) => TaskResult::Command { outcome, reason: self.reason(), ended: self.at },
+            None => TaskResult::Fault { reason: self.reason() },
+        }
+    }
+
+    /// Why it is no success; empty if it is one.
+    fn reason(&self) -> String {
+        match &self.end.how {
+            How::Exited(0) => String::new(),
+            How::Exited(code) => format!("exit status {code}"),
+            How::Signalled(signal) => format!("ended by signal {signal}"),
+            How::NotStarted(reason) => format!("it could not be started: {reason}"),
             How::Ended(EndedByUs::TimedOut) => {
-                let after = humantime::format_duration(Duration::from_secs(self.end.elapsed.as_secs()));
-                command(Outcome::TimedOut, format!("timed out after {after}"))
+                // The limit, and not how long it took: that includes the time it was given to end.
+                let after = self.timeout.unwrap_or(Duration::from_secs(self.end.elapsed.as_secs()));
+                format!("timed out after {}", humantime::format_duration(after))
             }
             How::Ended(EndedByUs::TooMuchOutput) => {
-                command(Outcome::Failed, format!("wrote more than {} bytes", self.end.output_bytes))
+                format!("wrote more than {} bytes", self.end.output_bytes)
             }
-            How::Ended(EndedByUs::Cancelled) => fault("the machine ended it"),
+            How::Ended(EndedByUs::Cancelled) => "the machine ended it".to_owned(),
             How::Ended(EndedByUs::Abandoned) => {
-                fault("the machine did not hear from the coordinator for too long")
+                "the machine did not hear from the coordinator for too long".to_owned()
             }
-            How::Ended(EndedByUs::DiskFull) => fault("the disk of the machine is full"),
-            How::Ended(EndedByUs::BuildletDied) => fault("the buildlet died meanwhile"),
+            How::Ended(EndedByUs::DiskFull) => "the disk of the machine is full".to_owned(),
+            How::Ended(EndedByUs::BuildletDied) => "the buildlet died meanwhile".to_owned(),
+        }
+    }
+
+    /// What happened to the command, if its own output cannot tell.
+    fn told(&self) -> Option<String> {
+        match (&self.end.how, self.end.leftover_processes) {
+            (How::Exited(_), 0) => None,
+            (How::Exited(_), 1) => Some("ended a process that it left behind".to_owned()),
+            (How::Exited(_), count) => Some(format!("ended {count} processes that it left behind")),
+            _ => Some(self.reason()),
         }
     }
 }

@@ -138,7 +138,8 @@ impl Runner {
         if !matches!(result, TaskResult::Command { outcome: Outcome::Passed, .. }) {
             return Ok(result);
         }
-        let output = self.worker.logs.read(exec, 0..u64::MAX).await?;
+        // What the command wrote, without a last line of ours.
+        let output = self.worker.logs.read(exec, 0..ended.end.output_bytes).await?;
         let failed =
             |reason: String| TaskResult::Command { outcome: Outcome::Failed, reason, ended: ended.at };
         match script::parse_list(&output, separator(plan)) {

@@ -24,14 +24,21 @@ use super::data::DataFolder;
 
 /// The host type of children, unless `farm.toml` says otherwise.
 const HOST: &str = "local";
-/// How long a buildlet without a coordinator lives on.
-const ORPHAN_AFTER: &str = "10m";
 /// The pause before one that ended is started again.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long one may take to end its exec and itself.
 const GRACE: Duration = Duration::from_secs(10);
 /// How often one that is no child of ours is looked for.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// What each buildlet is told.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Launch {
+    /// Where it dials.
+    pub(crate) coordinator: SocketAddr,
+    /// How long it lives on without a coordinator.
+    pub(crate) orphan_after: Duration,
+}
 
 /// All buildlets of this farm.
 pub(crate) struct Buildlets {
@@ -50,7 +57,7 @@ impl Buildlets {
     pub(crate) fn start(
         data: &DataFolder,
         authority: &rpc::Authority,
-        coordinator: SocketAddr,
+        launch: Launch,
         count: u32,
         tasks: &Tasks,
     ) -> anyhow::Result<Self> {
@@ -65,7 +72,7 @@ impl Buildlets {
                     authority.issue_machine(&name, &[host]).context("issue a machine's certificate")?;
                 identity.save(&folder, "machine").context("keep a machine's certificate")?;
             }
-            let keep = keep(folder, name, coordinator, running.clone(), tasks.shutdown());
+            let keep = keep(folder, name, launch, running.clone(), tasks.shutdown());
             tasks.service("buildlet", keep);
         }
         Ok(Self { running })
@@ -94,7 +101,7 @@ impl Buildlets {
 async fn keep(
     folder: PathBuf,
     name: MachineName,
-    coordinator: SocketAddr,
+    launch: Launch,
     running: Arc<Mutex<Vec<Running>>>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -102,7 +109,7 @@ async fn keep(
     while !shutdown.is_cancelled() {
         let process = match living(&folder) {
             Some(pid) => Process::Adopted(pid),
-            None => start(&folder, &name, coordinator)?,
+            None => start(&folder, &name, launch)?,
         };
         let pid = process.pid()?;
         list().push(Running { folder: folder.clone(), pid });
@@ -164,7 +171,7 @@ fn living(folder: &Path) -> Option<Pid> {
     ours.then(|| Pid::from_raw(pid)).flatten()
 }
 
-fn start(folder: &Path, name: &MachineName, coordinator: SocketAddr) -> anyhow::Result<Process> {
+fn start(folder: &Path, name: &MachineName, launch: Launch) -> anyhow::Result<Process> {
     let program = std::env::current_exe().context("find this program")?;
     let log = File::options()
         .create(true)
@@ -173,7 +180,7 @@ fn start(folder: &Path, name: &MachineName, coordinator: SocketAddr) -> anyhow::
         .context("open a buildlet's log")?;
     let mut command = Command::new(program);
     command
-        .args(["buildlet", "--own-session", "--coordinator", &format!("https://{coordinator}")])
+        .args(["buildlet", "--own-session", "--coordinator", &format!("https://{}", launch.coordinator)])
         .args(["--name", name.as_str(), "--host-type", HOST])
         .arg("--work")
         .arg(folder.join("work"))
@@ -181,7 +188,8 @@ fn start(folder: &Path, name: &MachineName, coordinator: SocketAddr) -> anyhow::
         .arg(folder.join("state"))
         .arg("--identity")
         .args([folder.join("machine.pem"), folder.join("machine.key"), folder.join("ca.pem")])
-        .args(["--reuse", "wiped", "--orphan-after", ORPHAN_AFTER, "--exit-when-orphaned"]);
+        .args(["--reuse", "wiped", "--exit-when-orphaned", "--orphan-after"])
+        .arg(humantime::format_duration(launch.orphan_after).to_string().replace(' ', ""));
     for (variable, value) in toolchains() {
         command.arg("--env").arg(format!("{variable}={value}"));
     }

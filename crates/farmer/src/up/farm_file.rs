@@ -29,11 +29,9 @@ pub(crate) fn read(args: &Args) -> anyhow::Result<Wanted> {
 }
 
 fn from_file(path: &Path, data: Option<PathBuf>) -> anyhow::Result<Wanted> {
-    let mut farm: Farm = runtime::config::load(path).context("read the configuration")?;
-    if let Some(data) = data {
-        farm.data = data;
-    }
-    Ok(Wanted { data: farm.data.clone(), path: Some(path.to_owned()), farm })
+    // Kept as the file has it, so that it differs from the file only once that is edited.
+    let farm: Farm = runtime::config::load(path).context("read the configuration")?;
+    Ok(Wanted { data: data.unwrap_or_else(|| farm.data.clone()), path: Some(path.to_owned()), farm })
 }
 
 fn from_repository(repo: Option<&str>, data: Option<PathBuf>) -> anyhow::Result<Wanted> {

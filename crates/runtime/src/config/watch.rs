@@ -15,15 +15,12 @@ use crate::Tasks;
 /// Editors write in several steps: the file is read this long after the first.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// The file cannot be watched.
+/// The file cannot be watched: the system gives no notice of changes in its folder.
 #[derive(Debug, thiserror::Error)]
-pub enum WatchError {
-    /// It is not valid now, so there is nothing to keep.
-    #[error(transparent)]
-    Invalid(#[from] Errors),
-    /// The system gives no notice of changes in its folder.
-    #[error("watch `{}`", .0.display())]
-    Notice(PathBuf, #[source] notify::Error),
+#[error("watch `{}`", .path.display())]
+pub struct WatchError {
+    path: PathBuf,
+    source: notify::Error,
 }
 
 /// The configuration that applies, and what is wrong with the file if it is not that. Clones see the same changes.
@@ -63,24 +60,25 @@ impl<T> Reload<T> {
     }
 }
 
-/// Reads the file and watches it until `tasks` shut down. The log says what came of each change. Costs nothing while
-/// nothing changes.
-pub fn watch<T: FromToml + Send + Sync + 'static>(
+/// Watches the file until `tasks` shut down. The log says what came of each change. Costs nothing while nothing changes.
+///
+/// `current` is what the caller has loaded and what applies. The file is read again at once: an edit between that load
+/// and this call is a change like any other, also when it is a wrong one.
+pub fn watch<T: FromToml + PartialEq + Send + Sync + 'static>(
     path: &Path,
+    current: Arc<T>,
     tasks: &Tasks,
 ) -> Result<Reload<T>, WatchError> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let (hint, hints) = mpsc::channel(1);
-    // First watch, then read: a change in between is seen twice rather than never.
-    let watcher = watcher(&path, hint).map_err(|error| WatchError::Notice(path.clone(), error))?;
-    let text = std::fs::read_to_string(&path);
-    let current = Arc::new(read::<T>(&path, &text)?);
+    // Room for one hint: this one.
+    let _ = hint.try_send(());
+    let watcher = watcher(&path, hint).map_err(|source| WatchError { path: path.clone(), source })?;
     let (send, receive) = watch::channel(State { current, problem: None });
     let shutdown = tasks.shutdown();
     tasks.job("configuration watch", async move {
         let _watcher = watcher;
-        let follow = follow(path, text.ok(), hints, send);
-        let _ = shutdown.run_until_cancelled(follow).await;
+        let _ = shutdown.run_until_cancelled(follow(path, hints, send)).await;
     });
     Ok(Reload { state: receive })
 }
@@ -99,27 +97,28 @@ fn watcher(path: &Path, hint: mpsc::Sender<()>) -> notify::Result<notify::Recomm
     Ok(watcher)
 }
 
-async fn follow<T: FromToml>(
+async fn follow<T: FromToml + PartialEq>(
     path: PathBuf,
-    mut last: Option<String>,
     mut hints: mpsc::Receiver<()>,
     state: watch::Sender<State<T>>,
 ) {
+    let mut last = None;
     while hints.recv().await.is_some() {
         tokio::time::sleep(SETTLE).await;
         let text = tokio::fs::read_to_string(&path).await;
-        let seen = text.as_ref().ok();
-        if seen == last.as_ref() {
+        let seen = Some(text.as_ref().ok().cloned());
+        if seen == last {
             continue; // another file of the folder
         }
-        last = seen.cloned();
+        last = seen;
         apply(&path, read(&path, &text), &state);
     }
 }
 
-fn apply<T>(path: &Path, fresh: Result<T, Errors>, state: &watch::Sender<State<T>>) {
+fn apply<T: PartialEq>(path: &Path, fresh: Result<T, Errors>, state: &watch::Sender<State<T>>) {
     let file = path.display();
     match fresh {
+        Ok(fresh) if applies(&state.borrow(), &fresh) => {}
         Ok(fresh) => {
             tracing::info!("reloaded `{file}`");
             state.send_modify(|state| *state = State { current: Arc::new(fresh), problem: None });
@@ -129,6 +128,10 @@ fn apply<T>(path: &Path, fresh: Result<T, Errors>, state: &watch::Sender<State<T
             state.send_modify(|state| state.problem = Some(errors));
         }
     }
+}
+
+fn applies<T: PartialEq>(state: &State<T>, fresh: &T) -> bool {
+    state.problem.is_none() && *state.current == *fresh
 }
 
 fn read<T: FromToml>(path: &Path, text: &std::io::Result<String>) -> Result<T, Errors> {
@@ -166,7 +169,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             std::fs::write(folder.path().join("farm.toml"), "size = 1").unwrap();
             let tasks = Tasks::new(CancellationToken::new());
-            let reload = watch(&folder.path().join("farm.toml"), &tasks).unwrap();
+            let reload = watch(&folder.path().join("farm.toml"), Arc::new(Size(1)), &tasks).unwrap();
             Self { folder, tasks, reload }
         }
 
@@ -220,11 +223,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_invalid_file_is_not_watched() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("farm.toml");
-        std::fs::write(&path, "").unwrap();
-        let tasks = Tasks::new(CancellationToken::new());
-        assert!(matches!(watch::<Size>(&path, &tasks), Err(WatchError::Invalid(_))));
+    async fn an_edit_between_the_load_and_the_watch_is_seen() {
+        for (text, applies) in [("size = 2", 2), ("sise = 2", 1)] {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("farm.toml"), text).unwrap();
+            let tasks = Tasks::new(CancellationToken::new());
+            let reload = watch(&folder.path().join("farm.toml"), Arc::new(Size(1)), &tasks).unwrap();
+            let mut fixture = Fixture { folder, tasks, reload };
+            assert_eq!(fixture.changed().await.is_ok(), applies == 2);
+            assert_eq!(*fixture.reload.current(), Size(applies));
+        }
     }
 }

@@ -45,7 +45,8 @@ type Failure = Arc<Mutex<Option<LogError>>>;
 enum Command {
     Data(Bytes),
     Flush(oneshot::Sender<()>),
-    Finish(oneshot::Sender<()>),
+    /// With bytes that become durable together with the end, or not at all.
+    Finish(Bytes, oneshot::Sender<()>),
 }
 
 /// Why the task ended early is in its [`Failure`] by now.
@@ -168,12 +169,23 @@ impl LogWriter {
         self.command(Command::Flush).await
     }
 
+    /// Whether the log was finished before this writer was opened: it can only be finished again.
+    pub fn is_finished(&self) -> bool {
+        self.finished
+    }
+
     /// Makes all durable and the log finished. Finishing a finished log is fine.
-    pub async fn finish(mut self) -> Result<(), LogError> {
+    pub async fn finish(self) -> Result<(), LogError> {
+        self.finish_with(Bytes::new()).await
+    }
+
+    /// As [`LogWriter::finish`], with a last word of the farm's own behind what was pushed: a log that is not finished
+    /// does not have it, one that is has it whole. A finished log is left as it is.
+    pub async fn finish_with(mut self, last: Bytes) -> Result<(), LogError> {
         if self.finished {
             return Ok(());
         }
-        self.command(Command::Finish).await
+        self.command(|done| Command::Finish(last, done)).await
     }
 
     async fn command(
@@ -215,7 +227,11 @@ impl Task {
                     self.persist(false).await?;
                     let _ = done.send(());
                 }
-                Some(Command::Finish(done)) => {
+                Some(Command::Finish(last, done)) => {
+                    if !last.is_empty() {
+                        self.persist(false).await?;
+                        self.raw.extend_from_slice(&last);
+                    }
                     self.persist(true).await?;
                     let _ = done.send(());
                     break;

@@ -142,6 +142,21 @@ async fn repeats_are_ignored_and_gaps_refused() {
 }
 
 #[tokio::test]
+async fn a_last_word_comes_with_the_end_and_only_once() {
+    let store = store().await;
+    let exec = exec();
+    let mut writer = store.logs.writer(exec).await.unwrap();
+    writer.push(0, Bytes::from_static(b"output\n")).await.unwrap();
+    assert!(!writer.is_finished());
+    writer.finish_with(Bytes::from_static(b"last\n")).await.unwrap();
+    let again = store.logs.writer(exec).await.unwrap();
+    assert!(again.is_finished());
+    again.finish_with(Bytes::from_static(b"last\n")).await.unwrap();
+    assert_eq!(&store.logs.read(exec, 0..99).await.unwrap()[..], b"output\nlast\n");
+    assert_eq!(store.logs.lines(exec).await.unwrap(), 2);
+}
+
+#[tokio::test]
 async fn a_new_writer_takes_over_where_durable_bytes_end() {
     let store = store().await;
     let exec = exec();
