@@ -22,6 +22,11 @@ const BENCHES: &[(&str, &str, &[&str])] = &[
     ("log", "maintner: the mutation log, appended and read", &["bench", "-p", "maintner", "--bench", "log"]),
     ("logs", "store: logs of builds, one large and many small", &["bench", "-p", "store", "--bench", "logs"]),
     (
+        "push",
+        "maintnerd: from a ref's move at gitmirror to its mutation with a reader",
+        &["bench", "-p", "maintnerd", "--bench", "push"],
+    ),
+    (
         "refs",
         "gitmirror: from a commit to its ref in the stream",
         &["bench", "-p", "gitmirror", "--bench", "latency"],
