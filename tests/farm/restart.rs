@@ -90,14 +90,14 @@ async fn a_buildlet_left_alone_ends_its_work_and_itself() {
     let flags = tempfile::tempdir().unwrap();
     let pid = flags.path().join("pid");
     let repository = simple(&format!("echo $$ > {}; sleep 600", pid.display()), "true");
-    let arguments = vec!["--orphan-after".to_owned(), "1s".to_owned()];
+    let arguments = vec!["--orphan-after".to_owned(), "3s".to_owned()];
     let mut farm = Farm::start(repository.path(), Options { arguments, buildlets: Some(1) }).await;
     let command: u32 = farm::line_in(&pid).await.parse().unwrap();
     let (_, buildlet) = farm.buildlets().remove(0);
 
     farm.kill();
     assert!(farm::alive(command) && farm::alive(buildlet), "they outlive the farm for a while");
-    let bound = Duration::from_secs(4);
+    let bound = Duration::from_secs(15);
     farm::wait_until("its command ends", bound, || !farm::alive(command)).await;
     farm::wait_until("it ends itself", bound, || !farm::alive(buildlet)).await;
 }

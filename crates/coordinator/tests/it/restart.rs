@@ -60,9 +60,9 @@ async fn the_shard_of_a_lost_machine_is_run_by_another() {
     let farm = TestFarm::start().await;
     let folder = tempfile::tempdir().unwrap();
     let gate = folder.path().join("gate");
-    // Only the helper gets the biggest shard, and only the first to run it waits.
+    // It ends with the test, which removes the folder. Only the helper gets the biggest shard, and only the first to run it waits.
     let wait = format!(
-        "case $t in d) if mkdir {0}.first; then while true; do sleep 0.01; done; fi;; esac",
+        "case $t in d) if mkdir {0}.first; then while [ -d {0}.first ]; do sleep 0.01; done; fi;; esac",
         gate.display()
     );
     let file = SHARDED.replace("echo ran $t", &format!("{wait}; echo ran $t"));
