@@ -16,10 +16,6 @@ mod try_build;
 mod up;
 mod why;
 
-/// A farm in one process allocates on many threads at once; the system's allocator costs it a tenth of its time.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     runtime::install_crypto();
     let args = cli::Args::parse();

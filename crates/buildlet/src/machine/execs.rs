@@ -37,6 +37,16 @@ impl Machine {
         lease: Lease,
         request: ExecRequest,
     ) -> Result<u32, CallError> {
+        // A task of its own: a call that is broken off would otherwise end a command that has begun already.
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let machine = self.clone();
+        self.parts.tasks.job("start of exec", async move {
+            let _ = sender.send(machine.start_exec_now(lease, request).await);
+        });
+        receiver.await.unwrap_or(Err(CallError::ShuttingDown))
+    }
+
+    async fn start_exec_now(self: &Arc<Self>, lease: Lease, request: ExecRequest) -> Result<u32, CallError> {
         let _held = self.enter(lease).await?;
         let _one = self.starting.lock().await;
         if let Some(exec) = self.find(request.id) {

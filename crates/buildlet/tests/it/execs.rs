@@ -103,6 +103,29 @@ async fn starting_twice_starts_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_broken_off_amid_a_start_ends_nothing() {
+    let mut farm = Farm::start().await;
+    let mut machine = farm.buildlet(&[]).await;
+    let lease = machine.lease();
+    let spec = sh("echo x >>$FARMER_EXEC_ID; sleep 0.1; echo end");
+    // At any moment of it: nobody knows which.
+    let starts = (0..40).map(|step| {
+        let (client, spec) = (&machine.client, &spec);
+        async move {
+            let (exec, moment) = (new_exec(), Duration::from_micros(step * 200));
+            let _ = tokio::time::timeout(moment, client.start_exec(lease, exec, spec)).await;
+            client.start_exec(lease, exec, spec).await.unwrap();
+            (exec, follow(client, exec, 0).await)
+        }
+    });
+    for start in starts {
+        let (exec, (end, text)) = start.await;
+        assert_eq!((end.how, text.as_str()), (passed(), "end\n"));
+        assert_eq!(machine.run(lease, &format!("cat {exec}")).await.1, "x\n", "it was started once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_takes_too_long_is_ended_and_its_output_kept() {
     let mut farm = Farm::start().await;
     let mut machine = farm.buildlet(&[]).await;
