@@ -107,7 +107,7 @@ async fn a_call_that_is_broken_off_amid_a_start_ends_nothing() {
     let mut farm = Farm::start().await;
     let mut machine = farm.buildlet(&[]).await;
     let lease = machine.lease();
-    let spec = sh("echo x >>$FARMER_EXEC_ID; sleep 0.1; echo end");
+    let spec = sh("echo x >>$FARMER_EXEC_ID; sleep 0.02; echo end");
     // At any moment of it: nobody knows which.
     let starts = (0..40).map(|step| {
         let (client, spec) = (&machine.client, &spec);
