@@ -2,13 +2,18 @@
 
 mod config;
 pub mod core;
+mod engine;
 mod find;
 mod grpc;
+#[doc(hidden)]
+pub mod ports;
 mod records;
 mod server;
 mod settings;
 mod shell;
 mod snapshots;
+#[doc(hidden)]
+pub mod testing;
 mod view;
 
 pub use config::{Config, ConfigError};

@@ -15,12 +15,14 @@ use types::Timestamp;
 
 use crate::{
     Config,
-    core::{Limits, State},
-    find::{Finder, Mirror, Planner},
+    core::State,
+    engine::{self, Engine, Ports, Urls},
+    find::Mirror,
     grpc::{Builds, Farmland},
-    records::{MIGRATIONS, load, read},
+    ports::NoWitness,
+    records::{MIGRATIONS, SqlRecords, read},
     settings::Settings,
-    shell::{Actor, Handle, Hub, Inbox, Machines, Outbox, Performer, Worker},
+    shell::{Hub, Inbox, Machines},
     snapshots,
     view::{PagesSource, Viewer},
 };
@@ -82,9 +84,7 @@ pub struct Server {
     internal: rpc::Bound,
     public: rpc::Bound,
     tasks: Tasks,
-    actor: Actor,
-    finder: Finder,
-    outbox: Outbox,
+    engine: Engine,
     settings: Settings,
     hub: Hub,
     logs: LogStore,
@@ -100,7 +100,7 @@ struct Ground {
     state: State,
     settings: Settings,
     mirror: Mirror,
-    maintnerd: MutationServiceClient<rpc::Channel>,
+    ports: Ports,
     started: Timestamp,
 }
 
@@ -113,9 +113,9 @@ impl Server {
     pub async fn bind(config: Config) -> Result<Self, BindError> {
         let tasks = Tasks::new(CancellationToken::new());
         let ground = ground(&config, &tasks).await?;
-        let (handle, inbox) = Actor::channel();
-        let planner = Planner::new(ground.mirror.clone(), ground.settings.clone());
-        let viewer = Viewer::new(handle.clone(), ground.database.clone(), ground.logs.clone());
+        let (ways, inbox) = engine::ways(&ground.ports, &ground.settings, &tasks);
+        let planner = ways.planner.clone();
+        let viewer = Viewer::new(ways.handle.clone(), ground.database.clone(), ground.logs.clone());
         let builds = Builds {
             viewer: viewer.clone(),
             planner: planner.clone(),
@@ -132,11 +132,10 @@ impl Server {
             clock: config.clock.clone(),
         };
         let services = (builds, farmland);
-        let machines = Machines::new(handle.clone(), tasks.clone());
-        let internal = bind_internal(&config, &tasks, &services, &machines, &ground.blobs).await?;
+        let internal = bind_internal(&config, &tasks, &services, &ways.machines, &ground.blobs).await?;
         let source = PagesSource {
             viewer,
-            planner: planner.clone(),
+            planner,
             mirror: ground.mirror.clone(),
             settings: ground.settings.clone(),
             hub: ground.hub.clone(),
@@ -145,7 +144,7 @@ impl Server {
             version: config.version.clone(),
         };
         let public = bind_public(&config, &tasks, services, source).await?;
-        Ok(assemble(config, ground, tasks, (internal, public), (handle, inbox), planner))
+        Ok(assemble(config, ground, tasks, (internal, public), (ways, inbox)))
     }
 
     /// Where services and buildlets connect.
@@ -167,9 +166,7 @@ impl Server {
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let tasks = self.tasks;
         let ours = tasks.shutdown();
-        tasks.service("coordinator", self.actor.run(ours.clone()));
-        tasks.service("work finder", self.finder.run(ours.clone()));
-        tasks.service("outbox", self.outbox.run(ours.clone()));
+        self.engine.start(&tasks, &ours);
         self.settings.follow(&tasks, &self.hub, &self.config.clock);
         self.internal.start();
         self.public.start();
@@ -198,26 +195,36 @@ async fn ground(config: &Config, tasks: &Tasks) -> Result<Ground, BindError> {
     let database = Database::open(&path.join("coordinator.db"), MIGRATIONS).await?;
     let blobs: Arc<dyn Blobs> = Arc::new(LocalBlobs::open(&path.join("bytes")).await?);
     let logs = LogStore::new(database.clone(), Arc::clone(&blobs), config.clock.clone(), tasks.clone());
-    let restored = load::load(&database).await.map_err(|error| BindError::Restore(error.into()))?;
     let ended = read::count_ended(&database).await.map_err(|error| BindError::Restore(error.into()))?;
     let started = config.clock.now();
-    if !restored.builds.is_empty() {
-        info!("{} builds go on, {} of them on machines", restored.builds.len(), restored.leases.len());
-    }
     let connect = |url: &str| {
         rpc::connect(url, Some(&config.identity))
             .map_err(|source| BindError::Peer { url: url.to_owned(), source })
     };
     let maintnerd =
         MutationServiceClient::new(connect(&config.maintnerd)?).max_decoding_message_size(rpc::MAX_MESSAGE);
+    let mirror = Mirror::new(connect(&config.gitmirror)?);
+    let records = Arc::new(SqlRecords(database.clone()));
+    let ports = Ports {
+        records: records.clone(),
+        found: records,
+        logs: Arc::new(logs.clone()),
+        blobs: Arc::clone(&blobs),
+        mutations: Arc::new(maintnerd),
+        commits: Arc::new(mirror.clone()),
+        clock: config.clock.clone(),
+        new_id: Arc::new(runtime::new_id),
+        witness: Arc::new(NoWitness),
+    };
+    let state = engine::restore(&ports).await.map_err(|error| BindError::Restore(error.into()))?;
     Ok(Ground {
-        mirror: Mirror::new(connect(&config.gitmirror)?),
-        maintnerd,
+        mirror,
+        ports,
         database,
         blobs,
         logs,
         hub: Hub::new(ended),
-        state: State::restore(Limits::default(), restored, started),
+        state,
         settings: Settings::new(config.farm.clone(), config.farm_path.clone()),
         started,
     })
@@ -263,51 +270,13 @@ fn assemble(
     ground: Ground,
     tasks: Tasks,
     (internal, public): (rpc::Bound, rpc::Bound),
-    (handle, inbox): (Handle, Inbox),
-    planner: Planner,
+    ways: (engine::Ways, Inbox),
 ) -> Server {
     let own = format!("https://{}", internal.addr());
     let url = if config.url.is_empty() { own.as_str() } else { config.url.as_str() };
     let slashless = |url: &str| Arc::<str>::from(url.trim_end_matches('/'));
-    let worker = Worker {
-        handle: handle.clone(),
-        database: ground.database.clone(),
-        logs: ground.logs.clone(),
-        blobs: ground.blobs,
-        clock: config.clock.clone(),
-        hub: ground.hub.clone(),
-        settings: ground.settings.clone(),
-        gitmirror: slashless(&config.gitmirror),
-        url: slashless(url),
-    };
-    let performer = Performer::new(worker, tasks.clone());
-    let actor = Actor::new(ground.state, inbox, ground.database.clone(), config.clock.clone(), performer);
-    let finder = Finder {
-        maintnerd: ground.maintnerd.clone(),
-        mirror: ground.mirror,
-        planner,
-        settings: ground.settings.clone(),
-        handle,
-        database: ground.database.clone(),
-        hub: ground.hub.clone(),
-        clock: config.clock.clone(),
-    };
-    let outbox = Outbox {
-        database: ground.database,
-        maintnerd: ground.maintnerd,
-        hub: ground.hub.clone(),
-        clock: config.clock.clone(),
-    };
-    Server {
-        internal,
-        public,
-        tasks,
-        actor,
-        finder,
-        outbox,
-        settings: ground.settings,
-        hub: ground.hub,
-        logs: ground.logs,
-        config,
-    }
+    let urls = Urls { gitmirror: slashless(&config.gitmirror), own: slashless(url) };
+    let Ground { ports, state, settings, hub, logs, .. } = ground;
+    let engine = Engine::new(ports, state, ways, (settings.clone(), hub.clone(), urls), &tasks);
+    Server { internal, public, tasks, engine, settings, hub, logs, config }
 }

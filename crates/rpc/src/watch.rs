@@ -5,9 +5,10 @@
 
 use std::{future::Future, time::Duration};
 
+use futures_util::{Stream, TryStreamExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status};
 use tracing::{info, warn};
 
 use crate::retry::backoff;
@@ -40,7 +41,7 @@ pub enum WatchError<E> {
 ///
 /// # Cancel safety
 /// Dropping it drops the stream; what was handled stays handled.
-pub async fn run<T, K, E, Opening, Handling>(
+pub async fn run<S, T, K, E, Opening, Handling>(
     name: &'static str,
     mut token: K,
     mut open: impl FnMut(K) -> Opening,
@@ -48,13 +49,15 @@ pub async fn run<T, K, E, Opening, Handling>(
     cancel: CancellationToken,
 ) -> Result<(), WatchError<E>>
 where
+    S: Stream<Item = Result<T, Status>> + Unpin,
     K: Clone,
-    Opening: Future<Output = Result<Streaming<T>, Status>>,
+    Opening: Future<Output = Result<S, Status>>,
     Handling: Future<Output = Result<Option<K>, E>>,
 {
     let mut failures = Failures::new(name);
     loop {
         let opened = tokio::select! {
+            biased;
             () = cancel.cancelled() => return Ok(()),
             opened = timeout(IDLE_LIMIT, open(token.clone())) => opened,
         };
@@ -68,6 +71,7 @@ where
         refuse(&broken)?;
         let pause = failures.pause(&broken);
         tokio::select! {
+            biased;
             () = cancel.cancelled() => return Ok(()),
             () = tokio::time::sleep(pause) => {}
         }
@@ -76,7 +80,7 @@ where
 
 /// Reads one stream to its end: a status if it broke, none if we were cancelled.
 async fn follow<T, K, E, Handling>(
-    mut stream: Streaming<T>,
+    mut stream: impl Stream<Item = Result<T, Status>> + Unpin,
     token: &mut K,
     handle: &mut impl FnMut(T) -> Handling,
     cancel: &CancellationToken,
@@ -89,7 +93,7 @@ where
         let message = tokio::select! {
             biased;
             () = cancel.cancelled() => return Ok(None),
-            message = timeout(IDLE_LIMIT, stream.message()) => message,
+            message = timeout(IDLE_LIMIT, stream.try_next()) => message,
         };
         let message = match message.unwrap_or_else(|_| Err(silent())) {
             Ok(Some(message)) => message,

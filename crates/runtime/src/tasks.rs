@@ -83,6 +83,12 @@ impl Tasks {
         });
     }
 
+    /// Drops every task where it is, as the end of the process would: none takes a further step. What the simulator
+    /// does to a service that it kills.
+    pub fn kill(&self) {
+        self.0.abort.cancel();
+    }
+
     /// Waits until shutdown is asked for or the first failure; then cancels the token and drains for up to `grace`.
     /// Tasks that are left are dropped at their next await, and named in the log. The first failure is the error.
     pub async fn finish(self, grace: Duration) -> anyhow::Result<()> {
@@ -112,8 +118,10 @@ impl Tasks {
         let tasks = self.clone();
         let task = async move {
             tokio::select! {
-                ended = AssertUnwindSafe(f).catch_unwind() => end(ended),
+                // In this order, so that what is killed does not take one step more.
+                biased;
                 () = tasks.0.abort.cancelled() => {}
+                ended = AssertUnwindSafe(f).catch_unwind() => end(ended),
             }
             tasks.ended(name);
         };

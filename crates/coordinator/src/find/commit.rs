@@ -5,13 +5,17 @@ use types::{CommitHash, Timestamp};
 
 /// A commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Commit {
-    pub(crate) hash: CommitHash,
-    pub(crate) parents: Vec<CommitHash>,
-    pub(crate) author: String,
+pub struct Commit {
+    /// Its hash.
+    pub hash: CommitHash,
+    /// Its parents, the first first.
+    pub parents: Vec<CommitHash>,
+    /// Who wrote it.
+    pub author: String,
     /// When it was committed.
-    pub(crate) time: Timestamp,
-    pub(crate) subject: String,
+    pub time: Timestamp,
+    /// The first line of its message.
+    pub subject: String,
 }
 
 impl Commit {

@@ -1,29 +1,25 @@
 //! Follows the mutation log. The position is stored with the builds that it led to, so each move of a ref has its
 //! effect exactly once; a repeat finds the builds and makes none.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use api::{
-    maintner::{
-        WatchMutationsRequest, WatchMutationsResponse, mutation_service_client::MutationServiceClient,
-        watch_mutations_response::Event,
-    },
+    maintner::{WatchMutationsResponse, watch_mutations_response::Event},
     maintpb::Mutation,
 };
 use buildspec::{Purpose, Repository};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use pages::view::LiveEvent;
 use runtime::SharedClock;
-use store::{Database, ReadError};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use types::{CommitHash, RepositoryName};
 
-use super::{Commit, Mirror, MirrorError, Planner, Wanted, known, moves::Recent};
+use super::{Commit, MirrorError, Planner, Wanted, moves::Recent};
 use crate::{
     core::{Accept, NewBuild, RefMove, SeenCommit},
-    records::{self, load},
+    ports::{Commits, Found, MutationLog, RecordsError, Refs},
     settings::Settings,
     shell::{Handle, Hub, Stopped},
 };
@@ -42,7 +38,7 @@ const AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 pub(crate) enum FindError {
     /// What is known cannot be read.
     #[error("the builds of a commit cannot be read")]
-    Read(#[from] ReadError),
+    Read(#[from] RecordsError),
     /// Shutting down.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -50,19 +46,19 @@ pub(crate) enum FindError {
 
 /// Finds work.
 pub(crate) struct Finder {
-    pub(crate) maintnerd: MutationServiceClient<rpc::Channel>,
-    pub(crate) mirror: Mirror,
+    pub(crate) mutations: Arc<dyn MutationLog>,
+    pub(crate) mirror: Arc<dyn Commits>,
     pub(crate) planner: Planner,
     pub(crate) settings: Settings,
     pub(crate) handle: Handle,
-    pub(crate) database: Database,
+    pub(crate) found: Arc<dyn Found>,
     pub(crate) hub: Hub,
     pub(crate) clock: SharedClock,
 }
 
 /// What is known of the log.
 struct Position {
-    refs: BTreeMap<(RepositoryName, String), CommitHash>,
+    refs: Refs,
     recent: Recent,
     /// False while the log is read for the first time: then only where refs end up counts.
     caught_up: bool,
@@ -88,19 +84,16 @@ struct Moved {
 impl Finder {
     /// Follows until shutdown.
     pub(crate) async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let cursor = load::meta(&self.database, records::CURSOR).await?;
+        let (cursor, refs) = self.found.position().await?;
         let position = Mutex::new(Position {
-            refs: self.refs().await?,
+            refs,
             recent: Recent::default(),
             caught_up: cursor.is_some(),
             unstored: 0,
         });
         let open = |resume_token: String| {
-            let mut client = self.maintnerd.clone();
-            async move {
-                let request = WatchMutationsRequest { resume_token, from_now: false };
-                Ok(client.watch_mutations(request).await?.into_inner())
-            }
+            let mutations = Arc::clone(&self.mutations);
+            async move { mutations.watch(resume_token).await }
         };
         let mut token = cursor.unwrap_or_default();
         loop {
@@ -117,14 +110,6 @@ impl Finder {
                 Err(error) => return Err(error.into()),
             }
         }
-    }
-
-    async fn refs(&self) -> Result<BTreeMap<(RepositoryName, String), CommitHash>, ReadError> {
-        let rows = self.database.read("SELECT repository, git_ref, commit_hash FROM refs", vec![]).await?;
-        let entry = |row: &store::Row| {
-            Ok(((row.parse("repository")?, row.text("git_ref")?.to_owned()), row.parse("commit_hash")?))
-        };
-        rows.iter().map(entry).collect()
     }
 
     async fn handle(
@@ -170,8 +155,9 @@ impl Finder {
         let (built, plain): (Vec<Moved>, Vec<Moved>) = tips.partition(|moved| self.builds(moved).is_some());
         for moved in built {
             let Some(commit) = moved.commit else { continue };
-            let commits =
-                self.again(shutdown, || position.recent.one(&self.mirror, &moved.repository, commit)).await?;
+            let commits = self
+                .again(shutdown, || position.recent.one(&*self.mirror, &moved.repository, commit))
+                .await?;
             self.accept(&moved, commits, Tail::default(), shutdown).await?;
         }
         let refs = plain.iter().map(Moved::row).collect();
@@ -226,14 +212,14 @@ impl Finder {
     ) -> Result<Vec<Commit>, MirrorError> {
         let Moved { repository, git_ref, .. } = moved;
         if let Some(old) = position.refs.get(&(repository.clone(), git_ref.clone())) {
-            return position.recent.between(&self.mirror, repository, *old, new).await;
+            return position.recent.between(&*self.mirror, repository, *old, new).await;
         }
         let others = position.refs.iter().filter(|((name, _), _)| name == repository);
         let others: Vec<CommitHash> = others.map(|(_, commit)| *commit).collect();
         if others.is_empty() {
-            return position.recent.one(&self.mirror, repository, new).await;
+            return position.recent.one(&*self.mirror, repository, new).await;
         }
-        position.recent.beyond(&self.mirror, repository, &others, new).await
+        position.recent.beyond(&*self.mirror, repository, &others, new).await
     }
 
     /// The repository of a branch that is built.
@@ -336,7 +322,7 @@ impl Finder {
                 shows.flatten().into_iter().collect()
             }
         };
-        let known = known(&self.database, commit.hash).await?;
+        let known = self.found.known(commit.hash).await?;
         let is_new = |build: &NewBuild| {
             let key = &build.key;
             !known.contains_key(&(key.repository.clone(), key.builder.clone(), key.variant.clone()))
@@ -373,6 +359,7 @@ impl Finder {
                 }
             }
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return Err(Stopped.into()),
                 () = tokio::time::sleep(AGAIN) => {}
             }

@@ -6,19 +6,26 @@ use api::gitmirror::{
     BundleHeader, ListCommitsRequest, ListRepositoriesRequest, ReadFilesRequest, Repository,
     UploadBundleRequest, mirror_service_client::MirrorServiceClient, upload_bundle_request::Part,
 };
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tonic::{Code, Status};
 use types::{CommitHash, RepositoryName};
 
 use super::Commit;
+use crate::ports::Commits;
 
 /// gitmirror did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum MirrorError {
+pub enum MirrorError {
     /// It has no such commit.
     #[error("there is no commit `{commit}` in `{repository}`")]
-    UnknownCommit { repository: RepositoryName, commit: CommitHash },
+    UnknownCommit {
+        /// Where it was looked for.
+        repository: RepositoryName,
+        /// The commit.
+        commit: CommitHash,
+    },
     /// It cannot be reached, or failed.
     #[error("gitmirror: {}", .0.message())]
     Failed(Status),
@@ -37,11 +44,11 @@ impl MirrorError {
 }
 
 /// Files of a commit.
-pub(crate) struct Files {
+pub struct Files {
     /// The commit's tree.
-    pub(crate) tree: String,
+    pub tree: String,
     /// Those that are there.
-    pub(crate) files: BTreeMap<String, Bytes>,
+    pub files: BTreeMap<String, Bytes>,
 }
 
 /// A client of gitmirror.
@@ -51,45 +58,6 @@ pub(crate) struct Mirror(MirrorServiceClient<rpc::Channel>);
 impl Mirror {
     pub(crate) fn new(channel: rpc::Channel) -> Self {
         Self(MirrorServiceClient::new(channel).max_decoding_message_size(rpc::MAX_MESSAGE))
-    }
-
-    /// Small files of a commit, and its tree.
-    pub(crate) async fn files(
-        &self,
-        repository: &RepositoryName,
-        commit: CommitHash,
-        paths: Vec<String>,
-    ) -> Result<Files, MirrorError> {
-        let request =
-            ReadFilesRequest { repository: repository.to_string(), commit: commit.to_string(), paths };
-        let response =
-            self.0.clone().read_files(request).await.map_err(|status| unknown(status, repository, commit))?;
-        let response = response.into_inner();
-        let files = response.files.into_iter().map(|file| (file.path, file.content)).collect();
-        Ok(Files { tree: response.tree, files })
-    }
-
-    /// Commits that are reachable from one and not from others, the newest `limit`.
-    pub(crate) async fn commits(
-        &self,
-        repository: &RepositoryName,
-        include: CommitHash,
-        exclude: &[CommitHash],
-        limit: u32,
-    ) -> Result<Vec<Commit>, MirrorError> {
-        let request = ListCommitsRequest {
-            repository: repository.to_string(),
-            include: vec![include.to_string()],
-            exclude: exclude.iter().take(10_000).map(ToString::to_string).collect(),
-            limit,
-        };
-        let failed = |status| unknown(status, repository, include);
-        let mut stream = self.0.clone().list_commits(request).await.map_err(failed)?.into_inner();
-        let mut commits = Vec::new();
-        while let Some(response) = stream.message().await.map_err(failed)? {
-            commits.extend(response.commits.iter().filter_map(Commit::parse));
-        }
-        Ok(commits)
     }
 
     /// Brings a bundle into a repository.
@@ -110,6 +78,46 @@ impl Mirror {
     pub(crate) async fn repositories(&self) -> Result<Vec<Repository>, Status> {
         let request = rpc::with_deadline(ListRepositoriesRequest {}, std::time::Duration::from_secs(2));
         Ok(self.0.clone().list_repositories(request).await?.into_inner().repositories)
+    }
+}
+
+#[async_trait]
+impl Commits for Mirror {
+    async fn files(
+        &self,
+        repository: &RepositoryName,
+        commit: CommitHash,
+        paths: Vec<String>,
+    ) -> Result<Files, MirrorError> {
+        let request =
+            ReadFilesRequest { repository: repository.to_string(), commit: commit.to_string(), paths };
+        let response =
+            self.0.clone().read_files(request).await.map_err(|status| unknown(status, repository, commit))?;
+        let response = response.into_inner();
+        let files = response.files.into_iter().map(|file| (file.path, file.content)).collect();
+        Ok(Files { tree: response.tree, files })
+    }
+
+    async fn commits(
+        &self,
+        repository: &RepositoryName,
+        include: CommitHash,
+        exclude: &[CommitHash],
+        limit: u32,
+    ) -> Result<Vec<Commit>, MirrorError> {
+        let request = ListCommitsRequest {
+            repository: repository.to_string(),
+            include: vec![include.to_string()],
+            exclude: exclude.iter().take(10_000).map(ToString::to_string).collect(),
+            limit,
+        };
+        let failed = |status| unknown(status, repository, include);
+        let mut stream = self.0.clone().list_commits(request).await.map_err(failed)?.into_inner();
+        let mut commits = Vec::new();
+        while let Some(response) = stream.message().await.map_err(failed)? {
+            commits.extend(response.commits.iter().filter_map(Commit::parse));
+        }
+        Ok(commits)
     }
 }
 

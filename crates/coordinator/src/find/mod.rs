@@ -6,7 +6,8 @@ mod mirror;
 mod moves;
 mod planner;
 
-pub(crate) use commit::Commit;
+pub use commit::Commit;
 pub(crate) use follow::Finder;
-pub(crate) use mirror::{Mirror, MirrorError};
+pub(crate) use mirror::Mirror;
+pub use mirror::{Files, MirrorError};
 pub(crate) use planner::{AtCommit, Planner, Wanted, known};

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use types::{CommitHash, RepositoryName};
 
-use super::{Commit, Mirror, MirrorError};
+use super::{Commit, MirrorError};
+use crate::ports::Commits;
 
 /// How many commits of one move are built, the newest. More in one push is an import.
 pub(super) const MOST: u32 = 1000;
@@ -34,7 +35,7 @@ impl Recent {
     /// One commit, asked for if need be.
     pub(super) async fn one(
         &self,
-        mirror: &Mirror,
+        mirror: &dyn Commits,
         repository: &RepositoryName,
         hash: CommitHash,
     ) -> Result<Vec<Commit>, MirrorError> {
@@ -47,7 +48,7 @@ impl Recent {
     /// The commits of a move from `old` to `new`, newest first, along first parents.
     pub(super) async fn between(
         &self,
-        mirror: &Mirror,
+        mirror: &dyn Commits,
         repository: &RepositoryName,
         old: CommitHash,
         new: CommitHash,
@@ -61,7 +62,7 @@ impl Recent {
     /// The commits of a new ref that no other ref has, newest first, along first parents; its tip at least.
     pub(super) async fn beyond(
         &self,
-        mirror: &Mirror,
+        mirror: &dyn Commits,
         repository: &RepositoryName,
         known: &[CommitHash],
         new: CommitHash,

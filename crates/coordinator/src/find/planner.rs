@@ -9,11 +9,12 @@ use std::{
 
 use buildspec::{BuildFile, Builder, Farm, Repository, script::Separator};
 use store::{Database, ReadError};
-use types::{BuildNumber, BuilderName, CommitHash, Outcome, RepositoryName};
+use types::{BuildNumber, CommitHash, Outcome, RepositoryName};
 
-use super::{Commit, Mirror, MirrorError};
+use super::{Commit, MirrorError};
 use crate::{
     core::{BuildKey, Class, NewBuild, Plan, SnapshotPlan, TestPlan},
+    ports::{Commits, KnownBuilds},
     settings::Settings,
 };
 
@@ -45,7 +46,7 @@ pub(crate) struct Wanted {
 /// Reads and plans. Clones share what was read.
 #[derive(Clone)]
 pub(crate) struct Planner {
-    mirror: Mirror,
+    mirror: Arc<dyn Commits>,
     settings: Settings,
     kept: Arc<Mutex<Kept>>,
 }
@@ -59,7 +60,7 @@ struct Kept {
 }
 
 impl Planner {
-    pub(crate) fn new(mirror: Mirror, settings: Settings) -> Self {
+    pub(crate) fn new(mirror: Arc<dyn Commits>, settings: Settings) -> Self {
         Self { mirror, settings, kept: Arc::default() }
     }
 
@@ -271,10 +272,7 @@ fn snapshot_base(tree: &str, image: &str, plan: &Plan) -> String {
 }
 
 /// Builds of a commit that exist, ended ones too.
-pub(crate) async fn known(
-    database: &Database,
-    commit: CommitHash,
-) -> Result<BTreeMap<(RepositoryName, BuilderName, String), BuildNumber>, ReadError> {
+pub(crate) async fn known(database: &Database, commit: CommitHash) -> Result<KnownBuilds, ReadError> {
     let sql = "SELECT number, repository, builder, variant FROM builds WHERE commit_hash = $1";
     let rows = database.read(sql, vec![commit.into()]).await?;
     let entry = |row: &store::Row| {

@@ -18,6 +18,7 @@ use super::{Builds, convert, stopping, unread};
 use crate::{
     core::{Accept, Class, NewBuild, Request},
     find::{AtCommit, Commit, MirrorError, Wanted, known},
+    ports::Commits,
     records::read,
 };
 

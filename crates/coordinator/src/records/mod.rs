@@ -3,10 +3,12 @@
 pub(crate) mod load;
 pub(crate) mod read;
 mod save;
+mod sql;
 
 use store::Migration;
 
-pub(crate) use save::save;
+use save::save;
+pub(crate) use sql::SqlRecords;
 
 /// All versions of the schema. Never changed once released, only added to.
 pub(crate) const MIGRATIONS: &[Migration] = &[
@@ -15,6 +17,6 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
 ];
 
 /// The name of the cursor in `meta`.
-pub(crate) const CURSOR: &str = "mutations";
+const CURSOR: &str = "mutations";
 /// The name of the highest fence in `meta`.
 const FENCE: &str = "fence";

@@ -1,11 +1,9 @@
 //! The one task that owns the state. It takes all waiting events, steps through them, writes their rows in one batch
 //! and then performs what they want: group commit, and nothing is done before it is durable (architecture.md D4).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use buildlet_client::BuildletClient;
 use runtime::SharedClock;
-use store::{Batch, Database};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -16,8 +14,8 @@ use types::{BuildNumber, Timestamp};
 
 use super::{Hub, Performer};
 use crate::{
-    core::{Accept, Action, Arrival, Event, Stamp, State, step},
-    records,
+    core::{Accept, Action, Arrival, Event, Row, Stamp, State, step},
+    ports::{Buildlet, NewId, Records, RecordsError, Witness},
 };
 
 /// How many messages may wait. Whoever sends more waits, so that a flood slows its source and nothing else.
@@ -45,7 +43,7 @@ pub(super) enum Message {
 /// A machine that has connected, with the way to call it.
 pub(super) struct Link {
     pub(super) arrival: Arrival,
-    pub(super) client: BuildletClient,
+    pub(super) buildlet: Arc<dyn Buildlet>,
     pub(super) closed: CancellationToken,
 }
 
@@ -86,16 +84,23 @@ impl Handle {
     }
 }
 
+/// What the actor stands on.
+pub(crate) struct Ground {
+    pub(crate) records: Arc<dyn Records>,
+    pub(crate) clock: SharedClock,
+    pub(crate) new_id: NewId,
+    pub(crate) witness: Arc<dyn Witness>,
+}
+
 /// Owns the state.
 pub(crate) struct Actor {
     state: State,
     receiver: mpsc::Receiver<Message>,
-    database: Database,
-    clock: SharedClock,
+    ground: Ground,
     hub: Hub,
     performer: Performer,
     /// Rows that are not written yet, and since when the first of them waits.
-    pending: Batch,
+    pending: Vec<Row>,
     pending_since: Option<Instant>,
     /// Whether what follows from the pending rows must wait for them.
     urgent: bool,
@@ -110,21 +115,14 @@ impl Actor {
     }
 
     /// An actor over a restored state.
-    pub(crate) fn new(
-        state: State,
-        inbox: Inbox,
-        database: Database,
-        clock: SharedClock,
-        performer: Performer,
-    ) -> Self {
+    pub(crate) fn new(state: State, inbox: Inbox, ground: Ground, performer: Performer) -> Self {
         Self {
             state,
             receiver: inbox.0,
-            database,
-            clock,
+            ground,
             hub: performer.hub(),
             performer,
-            pending: Batch::new(),
+            pending: Vec::new(),
             pending_since: None,
             urgent: false,
             next_token: 0,
@@ -155,7 +153,7 @@ impl Actor {
 
     /// When something is to be done if nothing comes in.
     fn deadline(&self) -> Option<Instant> {
-        let wake = self.state.next_wake().map(|at| Instant::now() + at.since(self.clock.now()));
+        let wake = self.state.next_wake().map(|at| Instant::now() + at.since(self.ground.clock.now()));
         let flush = self.pending_since.map(|since| since + LAZY);
         wake.into_iter().chain(flush).min()
     }
@@ -177,14 +175,14 @@ impl Actor {
                     self.step(Event::Accept(accept), &mut actions);
                 }
                 Message::Connect(link) => {
-                    let Link { arrival, client, closed } = *link;
-                    self.performer.link(&arrival, client, closed);
+                    let Link { arrival, buildlet, closed } = *link;
+                    self.performer.link(&arrival, buildlet, closed);
                     self.step(Event::Connected(arrival), &mut actions);
                 }
                 Message::Ask(ask) => asks.push(ask),
             }
         }
-        if self.state.next_wake().is_some_and(|at| at <= self.clock.now()) {
+        if self.state.next_wake().is_some_and(|at| at <= self.ground.clock.now()) {
             self.step(Event::Tick, &mut actions);
         }
         let due = self.pending_since.is_some_and(|since| since.elapsed() >= LAZY);
@@ -201,12 +199,14 @@ impl Actor {
     }
 
     fn step(&mut self, event: Event, actions: &mut Vec<Action>) {
-        let stamp = Stamp { now: self.clock.now(), seed: runtime::new_id() };
+        let stamp = Stamp { now: self.ground.clock.now(), seed: (self.ground.new_id)() };
+        self.ground.witness.before(&self.state, &event);
         let effects = step(&mut self.state, event, stamp);
-        for row in effects.rows {
-            self.urgent |= row.is_intent();
+        self.ground.witness.after(&self.state, &effects);
+        if !effects.rows.is_empty() {
+            self.urgent |= effects.rows.iter().any(Row::is_intent);
             self.pending_since.get_or_insert_with(Instant::now);
-            records::save(&mut self.pending, row);
+            self.pending.extend(effects.rows);
         }
         actions.extend(effects.actions);
     }
@@ -218,15 +218,15 @@ impl Actor {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let batch = std::mem::take(&mut self.pending);
+        let rows = std::mem::take(&mut self.pending);
         let mut failed = false;
         loop {
-            match self.database.write(batch.clone()).await {
+            match self.ground.records.write(&rows).await {
                 Ok(()) => break,
-                Err(error) if error.is_transient() && !shutdown.is_cancelled() => {
+                Err(error @ RecordsError::Unavailable(_)) if !shutdown.is_cancelled() => {
                     if !failed {
                         error!("the farm stands still: its database cannot be written: {error}");
-                        let now: Timestamp = self.clock.now();
+                        let now: Timestamp = self.ground.clock.now();
                         let text = format!("the database cannot be written: {error}");
                         self.hub.problem("database", text, "free disk space, or mend the disk", now);
                     }

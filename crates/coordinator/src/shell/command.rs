@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use buildlet_client::{EndedByUs, Error, ExecEnd, ExecEvent, ExecSpec, How, Lease};
 use bytes::Bytes;
-use store::logs::{LogError, LogWriter};
+use futures_util::StreamExt;
+use store::logs::LogError;
 use types::{ExecId, Outcome, Timestamp};
 
 use super::perform::{Line, Worker};
-use crate::core::TaskResult;
+use crate::{core::TaskResult, ports::ExecLog};
 
 /// Output is acknowledged when this much of it has become durable; the rest goes with the lease.
 const ACKNOWLEDGE: u64 = 4 << 20;
@@ -53,6 +54,7 @@ pub(super) async fn run(
             other => return other,
         }
         tokio::select! {
+            biased;
             () = line.closed.cancelled() => return Err(Broken::Gone),
             () = tokio::time::sleep(pause) => pause *= 3,
         }
@@ -68,21 +70,21 @@ async fn follow(
     spec: &ExecSpec,
 ) -> Result<Ended, Broken> {
     let mut writer = worker.logs.writer(exec).await?;
-    line.client.start_exec(lease, exec, spec).await?;
+    line.buildlet.start_exec(lease, exec, spec).await?;
     if writer.is_finished() {
         // We were killed between its end and ours. The log may hold more than was written: our own last line.
-        let status = line.client.status().await?;
+        let status = line.buildlet.status().await?;
         let known = status.execs.into_iter().find(|status| status.exec == exec).and_then(|status| status.end);
         let end = known.ok_or_else(|| Error::Unavailable("a finished command has no end".to_owned()))?;
         return Ok(Ended { end, at: worker.clock.now(), timeout: spec.timeout });
     }
-    let mut events = line.client.watch_exec(exec, writer.position()).await?;
+    let mut events = line.buildlet.watch_exec(exec, writer.position()).await?;
     let mut acknowledged = writer.position();
     loop {
         match events.next().await {
             Some(Ok(ExecEvent::Output { offset, data })) => {
                 writer.push(offset, data).await?;
-                acknowledge(line, exec, &writer, &mut acknowledged).await;
+                acknowledge(line, exec, &*writer, &mut acknowledged).await;
             }
             Some(Ok(ExecEvent::Ended(end))) => {
                 let ended = Ended { end, at: worker.clock.now(), timeout: spec.timeout };
@@ -96,8 +98,13 @@ async fn follow(
 }
 
 /// Ends the log, with a line of ours if the farm did something to the command that its own output does not tell.
-async fn finish(worker: &Worker, exec: ExecId, mut writer: LogWriter, ended: &Ended) -> Result<(), LogError> {
-    let Some(told) = ended.told() else { return writer.finish().await };
+async fn finish(
+    worker: &Worker,
+    exec: ExecId,
+    mut writer: Box<dyn ExecLog>,
+    ended: &Ended,
+) -> Result<(), LogError> {
+    let Some(told) = ended.told() else { return writer.finish_with(Bytes::new()).await };
     writer.flush().await?;
     let written = writer.position();
     let last = worker.logs.read(exec, written.saturating_sub(1)..written).await?;
@@ -106,9 +113,9 @@ async fn finish(worker: &Worker, exec: ExecId, mut writer: LogWriter, ended: &En
 }
 
 /// An acknowledgement that fails costs disk on the machine and nothing else.
-async fn acknowledge(line: &Line, exec: ExecId, writer: &LogWriter, acknowledged: &mut u64) {
+async fn acknowledge(line: &Line, exec: ExecId, writer: &dyn ExecLog, acknowledged: &mut u64) {
     let durable = writer.position();
-    if durable >= *acknowledged + ACKNOWLEDGE && line.client.acknowledge(exec, durable).await.is_ok() {
+    if durable >= *acknowledged + ACKNOWLEDGE && line.buildlet.acknowledge(exec, durable).await.is_ok() {
         *acknowledged = durable;
     }
 }

@@ -11,11 +11,15 @@ use std::{
 use buildlet_client::{BuildletClient, Status};
 use rpc::{Peer, reverse::Incoming};
 use runtime::Tasks;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use types::{HostType, MachineName};
 
 use super::{Handle, actor::Link};
-use crate::core::{Arrival, Connection, Event, MachineInfo};
+use crate::{
+    core::{Arrival, Connection, Event, MachineInfo},
+    ports::Buildlet,
+};
 
 /// How long a machine may take to say what it is.
 const FIRST_WORD: Duration = Duration::from_secs(10);
@@ -37,24 +41,41 @@ impl Machines {
     pub(crate) fn on_connect(&self) -> rpc::reverse::OnConnect {
         let machines = self.clone();
         Arc::new(move |incoming| {
-            let connection = Connection(machines.connections.fetch_add(1, Ordering::Relaxed) + 1);
-            let (handle, shutdown) = (machines.handle.clone(), machines.tasks.shutdown());
-            machines.tasks.job("machine", async move {
-                tokio::select! {
-                    () = shutdown.cancelled() => {}
-                    () = follow(handle, incoming, connection) => {}
-                }
-            });
+            let Incoming { peer, channel, closed, .. } = incoming;
+            let Peer::Machine { name, host_types } = peer else { return };
+            machines.arrived(name, host_types, Arc::new(BuildletClient::new(channel)), closed);
         })
+    }
+
+    /// A machine has connected. Its certificate allows these host types.
+    pub(crate) fn arrived(
+        &self,
+        name: MachineName,
+        host_types: Vec<HostType>,
+        buildlet: Arc<dyn Buildlet>,
+        closed: CancellationToken,
+    ) {
+        let connection = Connection(self.connections.fetch_add(1, Ordering::Relaxed) + 1);
+        let (handle, shutdown) = (self.handle.clone(), self.tasks.shutdown());
+        self.tasks.job("machine", async move {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {}
+                () = follow(handle, (name, host_types), buildlet, closed, connection) => {}
+            }
+        });
     }
 }
 
 /// A connection from its first word to its end.
-async fn follow(handle: Handle, incoming: Incoming, connection: Connection) {
-    let Incoming { peer, channel, closed, .. } = incoming;
-    let Peer::Machine { name, host_types } = peer else { return };
-    let client = BuildletClient::new(channel);
-    let status = match tokio::time::timeout(FIRST_WORD, client.status()).await {
+async fn follow(
+    handle: Handle,
+    (name, host_types): (MachineName, Vec<HostType>),
+    buildlet: Arc<dyn Buildlet>,
+    closed: CancellationToken,
+    connection: Connection,
+) {
+    let status = match tokio::time::timeout(FIRST_WORD, buildlet.status()).await {
         Ok(Ok(status)) => status,
         Ok(Err(error)) => {
             return warn!(machine.name = %name, "machine {name} did not say what it is: {error}");
@@ -63,7 +84,7 @@ async fn follow(handle: Handle, incoming: Incoming, connection: Connection) {
     };
     let arrival = arrival(name.clone(), &host_types, connection, status);
     info!(machine.name = %name, "machine {name} is here for {}", arrival.info.host_types.len());
-    if handle.connect(Link { arrival, client, closed: closed.clone() }).await.is_err() {
+    if handle.connect(Link { arrival, buildlet, closed: closed.clone() }).await.is_err() {
         return;
     }
     closed.cancelled().await;

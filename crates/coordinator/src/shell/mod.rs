@@ -1,6 +1,7 @@
 //! The shell around the core: one task owns the state, makes rows durable, then performs what the core wants.
 
 mod actor;
+mod adapters;
 mod command;
 mod hub;
 mod machines;
@@ -9,9 +10,9 @@ mod perform;
 mod runner;
 mod snapshots;
 
-pub(crate) use actor::{Actor, Handle, Inbox, Stopped};
+pub(crate) use actor::{Actor, Ground, Handle, Inbox, Stopped};
 pub(crate) use hub::{Change, Hub};
 pub(crate) use machines::Machines;
 pub(crate) use outbox::Outbox;
 pub(crate) use perform::{Performer, Worker};
-pub(crate) use snapshots::blob as snapshot_blob;
+pub(crate) use snapshots::{KEEP as SNAPSHOT_BYTES, blob as snapshot_blob};

@@ -1,27 +1,25 @@
 //! Results on their way to the mutation log. A row was written with the result; it goes when the log has it. A repeat
 //! changes nothing there, so a crash in between costs nothing.
 
-use api::{
-    maintner::{AppendBuildResultsRequest, mutation_service_client::MutationServiceClient},
-    maintpb::BuildResult,
-};
+use std::sync::Arc;
+
 use runtime::SharedClock;
-use store::{Batch, Database, ReadError, Row};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-use types::Timestamp;
+use types::{AttemptId, BuildNumber};
 
 use super::Hub;
+use crate::ports::{MutationLog, Records};
 
 /// How many results go in one call.
-const BATCH: i64 = 500;
+const BATCH: usize = 500;
 /// How long to wait before a log that cannot be reached is tried again.
 const AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Sends results.
 pub(crate) struct Outbox {
-    pub(crate) database: Database,
-    pub(crate) maintnerd: MutationServiceClient<rpc::Channel>,
+    pub(crate) records: Arc<dyn Records>,
+    pub(crate) mutations: Arc<dyn MutationLog>,
     pub(crate) hub: Hub,
     pub(crate) clock: SharedClock,
 }
@@ -34,6 +32,7 @@ impl Outbox {
             let pause = match self.send().await {
                 Ok(0) => {
                     tokio::select! {
+                        biased;
                         () = shutdown.cancelled() => return Ok(()),
                         () = self.hub.results() => continue,
                     }
@@ -56,6 +55,7 @@ impl Outbox {
                 }
             };
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return Ok(()),
                 () = tokio::time::sleep(pause) => {}
             }
@@ -64,46 +64,14 @@ impl Outbox {
 
     /// Sends one batch; says how many results it had.
     async fn send(&self) -> anyhow::Result<usize> {
-        let rows = self
-            .database
-            .read(
-                "SELECT o.build, o.attempt, b.builder, b.repository, b.commit_hash, b.outcome, b.reason, b.started, \
-                 b.ended, b.is_try FROM outbox o JOIN builds b ON b.number = o.build ORDER BY o.build LIMIT $1",
-                vec![BATCH.into()],
-            )
-            .await?;
-        if rows.is_empty() {
+        let results = self.records.outbox(BATCH).await?;
+        if results.is_empty() {
             return Ok(0);
         }
-        let results = rows.iter().map(result).collect::<Result<Vec<_>, _>>()?;
-        let mut done = Batch::new();
-        for result in &results {
-            done.push(
-                "DELETE FROM outbox WHERE build = $1 AND attempt = $2",
-                vec![result.build.into(), result.attempt.into()],
-            );
-        }
-        self.maintnerd
-            .clone()
-            .append_build_results(rpc::request(AppendBuildResultsRequest { results }))
-            .await?;
-        self.database.write(done).await?;
-        Ok(rows.len())
+        let id = |build: u64, attempt: u32| AttemptId { build: BuildNumber(build), attempt };
+        let sent: Vec<AttemptId> = results.iter().map(|result| id(result.build, result.attempt)).collect();
+        self.mutations.append(results).await?;
+        self.records.delivered(&sent).await?;
+        Ok(sent.len())
     }
-}
-
-fn result(row: &Row) -> Result<BuildResult, ReadError> {
-    let time = |at: Option<Timestamp>| at.map(rpc::timestamp);
-    Ok(BuildResult {
-        build: row.number("build")?,
-        attempt: row.number("attempt")?,
-        builder: row.text("builder")?.to_owned(),
-        repository: row.text("repository")?.to_owned(),
-        commit: row.text("commit_hash")?.to_owned(),
-        outcome: row.opt_text("outcome")?.unwrap_or_default().to_owned(),
-        reason: row.text("reason")?.to_owned(),
-        started: time(row.opt_time("started")?),
-        ended: time(row.opt_time("ended")?),
-        is_try: row.flag("is_try")?,
-    })
 }

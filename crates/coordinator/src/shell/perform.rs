@@ -2,10 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use buildlet_client::BuildletClient;
 use pages::view::LiveEvent;
 use runtime::{SharedClock, Tasks};
-use store::{Blobs, Database, logs::LogStore};
+use store::Blobs;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -14,6 +13,7 @@ use types::{BuildNumber, Fence, LeaseId, MachineName};
 use super::{Handle, Hub, runner, snapshots};
 use crate::{
     core::{Action, Arrival, Assignment, Connection, Event, State},
+    ports::{Buildlet, Logs, Records},
     settings::Settings,
     view::cell,
 };
@@ -22,12 +22,14 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Worker {
     pub(crate) handle: Handle,
-    pub(crate) database: Database,
-    pub(crate) logs: LogStore,
+    pub(crate) records: Arc<dyn Records>,
+    pub(crate) logs: Arc<dyn Logs>,
     pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) clock: SharedClock,
     pub(crate) hub: Hub,
     pub(crate) settings: Settings,
+    /// How many bytes of snapshots are kept.
+    pub(crate) keep_bytes: u64,
     /// gitmirror's URL, without a slash at the end.
     pub(crate) gitmirror: Arc<str>,
     /// Our own, as machines reach it.
@@ -38,7 +40,7 @@ pub(crate) struct Worker {
 #[derive(Clone)]
 pub(super) struct Line {
     pub(super) connection: Connection,
-    pub(super) client: BuildletClient,
+    pub(super) buildlet: Arc<dyn Buildlet>,
     /// Cancelled when the connection is gone.
     pub(super) closed: CancellationToken,
 }
@@ -65,8 +67,8 @@ impl Performer {
         self.replies.insert(token, reply);
     }
 
-    pub(super) fn link(&mut self, arrival: &Arrival, client: BuildletClient, closed: CancellationToken) {
-        let line = Line { connection: arrival.connection, client, closed };
+    pub(super) fn link(&mut self, arrival: &Arrival, buildlet: Arc<dyn Buildlet>, closed: CancellationToken) {
+        let line = Line { connection: arrival.connection, buildlet, closed };
         self.lines.insert(arrival.info.name.clone(), line);
         self.worker.hub.tell(|| LiveEvent::Farm);
     }
@@ -155,11 +157,12 @@ impl Performer {
         self.tasks.job("end of a lease", async move {
             let lease = buildlet_client::Lease { id: lease.0, fence: lease.1 };
             let ended = tokio::select! {
+                biased;
                 () = line.closed.cancelled() => return,
-                ended = line.client.end_lease(lease) => ended,
+                ended = line.buildlet.end_lease(lease) => ended,
             };
             let problem = match ended {
-                Ok(_) => None,
+                Ok(()) => None,
                 // It will connect again and say what it holds.
                 Err(error) if error.is_connection_loss() && line.closed.is_cancelled() => return,
                 Err(error) => {

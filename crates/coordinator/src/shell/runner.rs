@@ -5,6 +5,7 @@ use std::time::Duration;
 use buildlet_client::{Error, ExecSpec, Lease};
 use buildspec::script::{self, Separator};
 use bytes::Bytes;
+use futures_util::StreamExt;
 use pages::view::LiveEvent;
 use tracing::warn;
 use types::{ExecId, Outcome};
@@ -14,10 +15,7 @@ use super::{
     perform::{Line, Worker},
     snapshots,
 };
-use crate::{
-    core::{Assignment, Event, ListedTest, SnapshotKey, Task, TaskResult, TestPlan},
-    records::load,
-};
+use crate::core::{Assignment, Event, ListedTest, SnapshotKey, Task, TaskResult, TestPlan};
 
 /// Pauses between tries of what may succeed later.
 const PAUSES: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
@@ -88,7 +86,7 @@ impl Runner {
     async fn source(&self, clean: bool) -> Result<TaskResult, Broken> {
         let Assignment { key, plan, .. } = &self.assignment;
         if clean {
-            self.line.client.remove(self.lease(), &[".".to_owned()]).await?;
+            self.line.buildlet.empty(self.lease()).await?;
         }
         let url = format!("{}/archive/{}/{}.tar", self.worker.gitmirror, key.repository, key.commit);
         self.fetch(&url, &plan.source_folder).await
@@ -103,13 +101,14 @@ impl Runner {
     async fn fetch(&self, url: &str, folder: &str) -> Result<TaskResult, Broken> {
         let mut pauses = PAUSES.iter();
         loop {
-            match self.line.client.fetch_tree(self.lease(), url, folder, None).await {
+            match self.line.buildlet.fetch_tree(self.lease(), url, folder).await {
                 Ok(fetched) => {
                     let detail = format!("{} in {} files and folders", size(fetched.bytes), fetched.entries);
                     return Ok(TaskResult::Done { detail, bytes: fetched.bytes });
                 }
                 Err(error @ Error::FetchFailed(_)) => match pauses.next() {
                     Some(pause) => tokio::select! {
+                        biased;
                         () = self.line.closed.cancelled() => return Err(Broken::Gone),
                         () = tokio::time::sleep(*pause) => {}
                     },
@@ -154,7 +153,7 @@ impl Runner {
     /// Packs tests into shards by how long they lately took. Without that knowledge all count the same.
     async fn pack(&self, plan: &TestPlan, names: Vec<String>) -> Vec<Vec<ListedTest>> {
         let builder = &self.assignment.key.builder;
-        let known = load::timings(&self.worker.database, builder).await.unwrap_or_else(|error| {
+        let known = self.worker.records.timings(builder).await.unwrap_or_else(|error| {
             warn!(builder.name = %builder, "past timings of {builder} cannot be read: {error}");
             std::collections::BTreeMap::new()
         });
@@ -189,7 +188,7 @@ impl Runner {
     /// Stores what make left. Nothing is visible before it is whole and its digest is right.
     async fn snapshot_store(&self, key: &SnapshotKey) -> Result<TaskResult, Broken> {
         let exclude = self.assignment.plan.snapshot.as_ref().map_or(&[][..], |plan| &plan.exclude);
-        let mut chunks = self.line.client.read_tree(self.lease(), "", exclude).await?;
+        let mut chunks = self.line.buildlet.read_tree(self.lease(), exclude).await?;
         let keep = |error: store::BlobError| Broken::Log(error.into());
         let mut writer = self.worker.blobs.writer(&snapshots::blob(&key.0)).await.map_err(keep)?;
         while let Some(chunk) = chunks.next().await {
@@ -245,7 +244,7 @@ impl Runner {
         if !matches!(broken, Broken::Machine(_)) {
             return;
         }
-        if let Ok(status) = self.line.client.status().await
+        if let Ok(status) = self.line.buildlet.status().await
             && (status.draining || !status.broken.is_empty())
         {
             let unfit = Event::Unfit { machine: machine.clone(), problem: status.broken };

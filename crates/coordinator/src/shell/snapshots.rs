@@ -5,8 +5,8 @@ use tracing::{info, warn};
 use super::perform::Worker;
 use crate::core::{Event, SnapshotKey};
 
-/// How many bytes of snapshots are kept. The newest is kept whatever its size.
-const KEEP: u64 = 20 << 30;
+/// How many bytes of snapshots a farm keeps. The newest is kept whatever its size.
+pub(crate) const KEEP: u64 = 20 << 30;
 
 /// Where a snapshot is kept.
 pub(crate) fn blob(key: &str) -> String {
@@ -15,18 +15,16 @@ pub(crate) fn blob(key: &str) -> String {
 
 /// Asks the core to forget what is too much. It keeps what is in use.
 pub(super) async fn make_room(worker: Worker) {
-    let sql = "SELECT id, bytes FROM snapshots ORDER BY created DESC";
-    let rows = match worker.database.read(sql, vec![]).await {
-        Ok(rows) => rows,
+    let stored = match worker.records.snapshots().await {
+        Ok(stored) => stored,
         Err(error) => return warn!("snapshots cannot be listed: {error}"),
     };
     let mut sum: u64 = 0;
     let mut surplus = Vec::new();
-    for (index, row) in rows.iter().enumerate() {
-        let (Ok(key), Ok(bytes)) = (row.text("id"), row.number::<u64>("bytes")) else { continue };
+    for (index, (key, bytes)) in stored.into_iter().enumerate() {
         sum += bytes;
-        if index > 0 && sum > KEEP {
-            surplus.push(SnapshotKey(key.into()));
+        if index > 0 && sum > worker.keep_bytes {
+            surplus.push(key);
         }
     }
     if !surplus.is_empty() {
