@@ -3,6 +3,7 @@
 mod bad_input;
 mod commands;
 mod first_build;
+mod go;
 mod restart;
 mod shards;
 

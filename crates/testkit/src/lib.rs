@@ -7,3 +7,4 @@ pub mod skip;
 
 pub use farm::{Farm, Options};
 pub use git::Repository;
+pub use skip::{long, skipped};

@@ -15,7 +15,8 @@ pub fn skipped(test: &str, missing: &str, how: &str) {
     }
 }
 
-/// Whether the long tests run too.
-pub fn long() -> bool {
-    std::env::var_os("FARMER_LONG").is_some()
+/// Whether a long test runs that takes about this many minutes: `FARMER_LONG` says how long one may take.
+pub fn long(minutes: u32) -> bool {
+    let bound = std::env::var("FARMER_LONG").ok().and_then(|bound| bound.parse().ok());
+    bound.is_some_and(|bound: u32| minutes <= bound)
 }

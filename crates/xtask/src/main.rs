@@ -36,9 +36,9 @@ enum Task {
     },
     /// Run every check and test: what CI runs.
     Test {
-        /// Also the tests that take long.
-        #[arg(long)]
-        long: bool,
+        /// Also the tests that take long: each up to this many minutes, or however long.
+        #[arg(long, value_name = "MINUTES", num_args = 0..=1, default_missing_value = "1000000")]
+        long: Option<u32>,
     },
     /// Run benchmarks in release mode. Without a name: list them.
     Bench {

@@ -36,7 +36,7 @@ enum Ended {
 
 struct Run<'r> {
     root: &'r Path,
-    long: bool,
+    long: Option<u32>,
     skips: &'r Path,
 }
 
@@ -60,7 +60,7 @@ const STEPS: &[Step] = &[
 ];
 
 /// Runs all steps, also after one failed, and fails if any did.
-pub(crate) fn run(root: &Path, long: bool) -> anyhow::Result<()> {
+pub(crate) fn run(root: &Path, long: Option<u32>) -> anyhow::Result<()> {
     let folder = tempfile::tempdir().context("make a temporary folder")?;
     let skips = folder.path().join("skips");
     let run = Run { root, long, skips: &skips };
@@ -88,11 +88,11 @@ pub(crate) fn run(root: &Path, long: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn summary(skipped: &[String], long: bool, took: Duration, counts: Counts) {
+fn summary(skipped: &[String], long: Option<u32>, took: Duration, counts: Counts) {
     for line in skipped {
         say(line);
     }
-    if !long {
+    if long.is_none() {
         say("skipped: the long tests: `cargo xtask test --long` runs them too");
     }
     say(&format!("all steps took {}", seconds(took)));
@@ -174,8 +174,8 @@ fn tests(run: &Run<'_>) -> anyhow::Result<Ended> {
     let mut command = Command::new(env!("CARGO"));
     command.args(["test", "--locked", "--workspace", "--no-fail-fast"]).current_dir(run.root);
     command.env("FARMER_SKIPS", run.skips).stdin(Stdio::null()).stdout(Stdio::piped());
-    if run.long {
-        command.env("FARMER_LONG", "1");
+    if let Some(minutes) = run.long {
+        command.env("FARMER_LONG", minutes.to_string());
     }
     let mut child = command.spawn().context("run cargo")?;
     let output = BufReader::new(child.stdout.take().context("read the tests' output")?);
