@@ -23,6 +23,16 @@ pub enum BindError {
     Maintnerd(#[from] ConnectError),
 }
 
+impl BindError {
+    /// Whose turn it is.
+    pub fn failure(&self) -> runtime::Failure {
+        match self {
+            Self::Listen(_) => runtime::Failure::Unavailable,
+            Self::Maintnerd(_) => runtime::Failure::Configuration,
+        }
+    }
+}
+
 /// A devapp that has its address, but does nothing yet.
 pub struct Server {
     bound: Bound,

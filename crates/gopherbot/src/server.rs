@@ -26,6 +26,16 @@ pub enum BindError {
     Maintnerd(#[from] ConnectError),
 }
 
+impl BindError {
+    /// Whose turn it is.
+    pub fn failure(&self) -> runtime::Failure {
+        match self {
+            Self::Intents(_) | Self::Listen(_) => runtime::Failure::Unavailable,
+            Self::Maintnerd(_) => runtime::Failure::Configuration,
+        }
+    }
+}
+
 /// A bot that has its memory and its address, but does nothing yet.
 pub struct Server {
     bound: Bound,

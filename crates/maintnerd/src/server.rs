@@ -44,6 +44,17 @@ pub enum BindError {
     },
 }
 
+impl BindError {
+    /// Whose turn it is.
+    pub fn failure(&self) -> runtime::Failure {
+        match self {
+            Self::Locked(_) | Self::Listen(_) => runtime::Failure::Unavailable,
+            Self::Peer { .. } => runtime::Failure::Configuration,
+            Self::Log(_) => runtime::Failure::Bug,
+        }
+    }
+}
+
 impl From<OpenLedgerError> for BindError {
     fn from(error: OpenLedgerError) -> Self {
         match error {

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod config;
 pub mod exit;
 pub mod id;
+pub mod service;
 mod shutdown;
 pub mod tasks;
 pub mod telemetry;
