@@ -52,15 +52,20 @@ fn build_all() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // Benchmarks are optimised, and so is what they measure.
     let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
-    let status = Command::new(cargo)
+    let output = Command::new(cargo)
         .args(["build", "--quiet", "--workspace", "--bin", "farmer", "--profile", profile])
+        .arg("--message-format=json-render-diagnostics")
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
-        .status()
+        .stderr(Stdio::inherit())
+        .output()
         .expect("start cargo");
-    assert!(status.success(), "the binaries do not build");
-    // A test program lies in target/PROFILE/deps.
-    let program = std::env::current_exe().expect("know this program");
-    program.ancestors().nth(2).expect("lies two folders down").to_owned()
+    assert!(output.status.success(), "the binaries do not build");
+    // Cargo says where it put them: its folders are a matter of its configuration.
+    let binary = lines(&output.stdout)
+        .iter()
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .expect("cargo names the binary");
+    binary.parent().expect("lies in a folder").to_owned()
 }
 
 impl Farm {
