@@ -119,7 +119,8 @@ async fn open(
     from_now: bool,
 ) -> Result<tonic::Streaming<WatchMutationsResponse>, Status> {
     let from_now = from_now && resume_token.is_empty();
-    let stream = client.watch_mutations(WatchMutationsRequest { resume_token, from_now }).await?;
+    let request = WatchMutationsRequest { resume_token, from_now, filter: None };
+    let stream = client.watch_mutations(request).await?;
     Ok(stream.into_inner())
 }
 

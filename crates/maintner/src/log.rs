@@ -6,6 +6,7 @@
 
 mod batch;
 mod error;
+mod filter;
 mod index;
 mod layout;
 mod manifest;
@@ -29,6 +30,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use batch::{Batch, BatchBuilder, MAX_BATCH_BYTES, MAX_BATCH_MUTATIONS};
 pub use error::{AppendError, OpenError, ReadError};
+pub use filter::{Filter, Kind};
 pub use reader::Reader;
 pub use record::RecordError;
 pub use token::{HistoryId, ParseTokenError, ResumeToken};
@@ -147,7 +149,12 @@ impl Log {
 
     /// A reader of everything after the first `position` mutations.
     pub fn reader(&self, position: u64) -> Reader {
-        Reader::new(Arc::clone(&self.shared), position)
+        self.filtered(position, Filter::default())
+    }
+
+    /// A reader of those after the first `position` mutations that pass a filter.
+    pub fn filtered(&self, position: u64, filter: Filter) -> Reader {
+        Reader::new(Arc::clone(&self.shared), position, filter)
     }
 
     /// Calls `each` with the number and bytes of every durable mutation from `position` on. Blocks on the disk.

@@ -1,5 +1,6 @@
 //! `farmer.maintner.v1.MutationService`.
 
+mod filter;
 mod frame;
 mod stream;
 
@@ -24,7 +25,9 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::{config::Limits, ledger::Ledger, sources::Sources};
 
+use filter::FilterError;
 pub(crate) use frame::{Frame, SharedFrames};
+pub(crate) use stream::Readers;
 
 /// The most results in one request.
 const MAX_RESULTS: usize = 1000;
@@ -36,6 +39,7 @@ pub(crate) struct MutationApi {
     pub(crate) sources: Arc<Sources>,
     pub(crate) tasks: Tasks,
     pub(crate) limits: Limits,
+    pub(crate) readers: Readers,
 }
 
 impl MutationApi {
@@ -45,8 +49,10 @@ impl MutationApi {
         request: &WatchMutationsRequest,
     ) -> Result<BoxStream<'static, stream::Item>, Status> {
         let log = self.ledger.log();
+        let filter = filter::parse(request.filter.as_ref()).map_err(WatchError::from)?;
         let (position, checkpoint_first) = position(log, request)?;
-        Ok(stream::open(log, position, checkpoint_first, &self.tasks, self.limits))
+        let begin = stream::Begin { position, checkpoint_first, filter };
+        Ok(stream::open(log, begin, &self.readers, &self.tasks, self.limits))
     }
 }
 
@@ -74,6 +80,8 @@ enum WatchError {
     Both,
     #[error(transparent)]
     BadToken(#[from] ParseTokenError),
+    #[error(transparent)]
+    BadFilter(#[from] FilterError),
     #[error("this log does not hold the position of the token: read it from the beginning")]
     Expired,
 }
@@ -83,6 +91,7 @@ impl From<WatchError> for Status {
         let (code, reason) = match &error {
             WatchError::Both => (Code::InvalidArgument, "TOKEN_AND_NOW"),
             WatchError::BadToken(_) => (Code::InvalidArgument, "BAD_RESUME_TOKEN"),
+            WatchError::BadFilter(_) => (Code::InvalidArgument, "BAD_FILTER"),
             WatchError::Expired => (Code::OutOfRange, "RESUME_TOKEN_EXPIRED"),
         };
         rpc::status(code, reason, error)
@@ -178,6 +187,7 @@ mod tests {
         for (status, code, reason) in [
             (watch(WatchError::Both), Code::InvalidArgument, "TOKEN_AND_NOW"),
             (watch(WatchError::BadToken(ParseTokenError)), Code::InvalidArgument, "BAD_RESUME_TOKEN"),
+            (watch(FilterError::TooMany(1001).into()), Code::InvalidArgument, "BAD_FILTER"),
             (watch(WatchError::Expired), Code::OutOfRange, "RESUME_TOKEN_EXPIRED"),
             (results(ResultsError::TooMany(1001)), Code::InvalidArgument, "TOO_MANY_RESULTS"),
             (results(bad()), Code::InvalidArgument, "BAD_RESULT"),

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Config,
     events,
-    grpc::{MutationApi, SharedFrames},
+    grpc::{MutationApi, Readers, SharedFrames},
     ledger::{Ledger, OpenLedgerError},
     mirror::Mirror,
     sources::Sources,
@@ -97,6 +97,7 @@ impl Server {
             sources: Arc::clone(&sources),
             tasks: tasks.clone(),
             limits: config.limits,
+            readers: Readers::default(),
         };
         let bound = rpc::Server::new("maintnerd", tasks.clone())
             .tls(&config.identity)

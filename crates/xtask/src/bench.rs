@@ -19,6 +19,11 @@ const BENCHES: &[(&str, &str, &[&str])] = &[
         "a whole farm: latency, throughput, output, idle",
         &["bench", "-p", "farm-tests", "--bench", "farm"],
     ),
+    (
+        "fanout",
+        "maintnerd: a thousand readers of the stream, filtered and whole, and one that stops",
+        &["bench", "-p", "maintnerd", "--bench", "fanout"],
+    ),
     ("log", "maintner: the mutation log, appended and read", &["bench", "-p", "maintner", "--bench", "log"]),
     ("logs", "store: logs of builds, one large and many small", &["bench", "-p", "store", "--bench", "logs"]),
     (

@@ -8,6 +8,24 @@ pub struct WatchMutationsRequest {
     /// Deliver only what is appended from now on; the first response is a checkpoint. Not together with resume_token.
     #[prost(bool, tag = "2")]
     pub from_now: bool,
+    /// Which mutations; all if unset. The tokens of a filtered watch are those of any other: a reader may go on with
+    /// another filter.
+    #[prost(message, optional, tag = "3")]
+    pub filter: ::core::option::Option<MutationFilter>,
+}
+/// What a reader wants to see. A mutation passes if its kind is listed, and if what it belongs to is: an empty list of
+/// kinds lists all, and so do empty lists of repositories and projects together. At most 1,000 names in all.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MutationFilter {
+    /// Names of the farm's repositories, and `owner/name` of those at GitHub.
+    #[prost(string, repeated, tag = "1")]
+    pub repositories: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Projects at Gerrit, as `host/project`.
+    #[prost(string, repeated, tag = "2")]
+    pub projects: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Kinds of mutations.
+    #[prost(enumeration = "MutationKind", repeated, tag = "3")]
+    pub kinds: ::prost::alloc::vec::Vec<i32>,
 }
 /// Some mutations, or the word that there are none.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -32,10 +50,11 @@ pub mod watch_mutations_response {
         Checkpoint(super::Checkpoint),
     }
 }
-/// Consecutive mutations.
+/// Consecutive mutations, less those that the filter left out. Empty when only resume_token moves on, while much history
+/// passes a filter that lets nothing through.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MutationBatch {
-    /// At most 1,000, or 1 MiB, whichever is reached first; one larger mutation travels alone.
+    /// At most 1,000, or 256 KiB, whichever is reached first; one larger mutation travels alone.
     #[prost(message, repeated, tag = "1")]
     pub mutations: ::prost::alloc::vec::Vec<super::super::super::maintpb::Mutation>,
 }
@@ -84,6 +103,55 @@ pub struct SourceStatus {
     /// What is wrong with the source; empty when nothing is.
     #[prost(string, tag = "3")]
     pub error: ::prost::alloc::string::String,
+}
+/// What a mutation is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MutationKind {
+    /// None; refused in a filter.
+    Unspecified = 0,
+    /// An issue or pull request at GitHub, with its comments, events and reviews.
+    GithubIssue = 1,
+    /// A commit.
+    GitCommit = 2,
+    /// Labels and milestones of a repository at GitHub.
+    GithubRepository = 3,
+    /// Commits and refs of a project at Gerrit, its changes among them.
+    GerritProject = 4,
+    /// Refs of one of the farm's repositories.
+    Repository = 5,
+    /// The result of a build.
+    BuildResult = 6,
+}
+impl MutationKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MUTATION_KIND_UNSPECIFIED",
+            Self::GithubIssue => "MUTATION_KIND_GITHUB_ISSUE",
+            Self::GitCommit => "MUTATION_KIND_GIT_COMMIT",
+            Self::GithubRepository => "MUTATION_KIND_GITHUB_REPOSITORY",
+            Self::GerritProject => "MUTATION_KIND_GERRIT_PROJECT",
+            Self::Repository => "MUTATION_KIND_REPOSITORY",
+            Self::BuildResult => "MUTATION_KIND_BUILD_RESULT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MUTATION_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "MUTATION_KIND_GITHUB_ISSUE" => Some(Self::GithubIssue),
+            "MUTATION_KIND_GIT_COMMIT" => Some(Self::GitCommit),
+            "MUTATION_KIND_GITHUB_REPOSITORY" => Some(Self::GithubRepository),
+            "MUTATION_KIND_GERRIT_PROJECT" => Some(Self::GerritProject),
+            "MUTATION_KIND_REPOSITORY" => Some(Self::Repository),
+            "MUTATION_KIND_BUILD_RESULT" => Some(Self::BuildResult),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod mutation_service_client {

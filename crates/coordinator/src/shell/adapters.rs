@@ -106,7 +106,7 @@ impl MutationLog for MutationServiceClient<rpc::Channel> {
         &self,
         resume_token: String,
     ) -> Result<BoxStream<'static, Result<WatchMutationsResponse, tonic::Status>>, tonic::Status> {
-        let request = WatchMutationsRequest { resume_token, from_now: false };
+        let request = WatchMutationsRequest { resume_token, ..WatchMutationsRequest::default() };
         Ok(self.clone().watch_mutations(request).await?.into_inner().boxed())
     }
 }

@@ -6,6 +6,8 @@ use api::maintpb::Mutation;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::{DecodeError, Message as _};
 
+use super::filter::{Filter, Mark};
+
 /// The most mutations that travel together.
 pub const MAX_BATCH_MUTATIONS: u64 = 1000;
 /// The most bytes that travel together, unless one mutation alone is larger. Small, since every reader that catches up
@@ -15,18 +17,28 @@ pub const MAX_BATCH_BYTES: usize = 256 * 1024;
 /// The tag of `MutationBatch.mutations`: field 1, length-delimited.
 const MUTATIONS_TAG: u8 = 0x0a;
 
-/// Some consecutive mutations. The bytes are shared with every other reader of them.
+/// Some consecutive mutations, less those that a filter left out. The bytes are shared with every other reader of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    first: u64,
+    range: Range<u64>,
     count: u64,
     parts: Vec<Bytes>,
 }
 
 impl Batch {
-    /// The numbers of its mutations, from 0.
+    /// Nothing of the mutation with this number, and of those that will come after it.
+    pub(super) fn empty(position: u64) -> Self {
+        Self { range: position..position, count: 0, parts: Vec::new() }
+    }
+
+    /// The numbers of the mutations it was made of, from 0.
     pub fn range(&self) -> Range<u64> {
-        self.first..self.first + self.count
+        self.range.clone()
+    }
+
+    /// How many of them are in it.
+    pub fn count(&self) -> u64 {
+        self.count
     }
 
     /// The bytes of it.
@@ -56,10 +68,10 @@ impl Batch {
     /// Without its first mutations, so that it begins at `position`.
     pub(super) fn starting_at(&self, position: u64) -> Self {
         let mut batch = self.clone();
-        while batch.first < position && batch.count > 0 {
+        while batch.range.start < position && batch.count > 0 {
             let part = &mut batch.parts[0];
             skip_one(part);
-            batch.first += 1;
+            batch.range.start += 1;
             batch.count -= 1;
             if part.is_empty() {
                 batch.parts.remove(0);
@@ -72,13 +84,43 @@ impl Batch {
     pub(super) fn join(&mut self, next: &Self) -> bool {
         let fits =
             self.count + next.count <= MAX_BATCH_MUTATIONS && self.len() + next.len() <= MAX_BATCH_BYTES;
-        if fits && next.first == self.first + self.count {
+        if fits && next.range.start == self.range.end {
+            self.range.end = next.range.end;
             self.count += next.count;
             self.parts.extend_from_slice(&next.parts);
             return true;
         }
         false
     }
+
+    /// Adds those of the batch that comes right after which pass the filter, or tells where the first of them is that
+    /// finds no more room. The batch must begin where this one ends; its marks say where each mutation is.
+    pub(super) fn join_filtered(&mut self, next: &Self, marks: &[Mark], filter: &Filter) -> bool {
+        let [part] = &next.parts[..] else { return next.count == 0 };
+        let skipped = (self.range.end - next.range.start) as usize;
+        let mut start = if skipped == 0 { 0 } else { marks[skipped - 1].end };
+        for mark in &marks[skipped..] {
+            let run = start as usize..mark.end as usize;
+            if filter.passes_label(mark.label, payload(&part[run.clone()])) {
+                let full = self.count == MAX_BATCH_MUTATIONS || self.len() + run.len() > MAX_BATCH_BYTES;
+                if full && self.count > 0 {
+                    return false;
+                }
+                self.parts.push(part.slice(run));
+                self.count += 1;
+            }
+            self.range.end += 1;
+            start = mark.end;
+        }
+        true
+    }
+}
+
+/// The mutation in one entry of what [`BatchBuilder`] wrote.
+fn payload(entry: &[u8]) -> &[u8] {
+    let mut rest = &entry[1..];
+    let _ = prost::decode_length_delimiter(&mut rest).expect("a batch holds what its builder wrote");
+    rest
 }
 
 /// Drops the first mutation of what [`BatchBuilder`] wrote.
@@ -92,7 +134,7 @@ fn skip_one(part: &mut Bytes) {
 /// Collects mutations into a batch.
 #[derive(Debug)]
 pub struct BatchBuilder {
-    first: u64,
+    range: Range<u64>,
     count: u64,
     body: BytesMut,
 }
@@ -100,12 +142,17 @@ pub struct BatchBuilder {
 impl BatchBuilder {
     /// A batch whose first mutation has this number.
     pub fn new(first: u64) -> Self {
-        Self { first, count: 0, body: BytesMut::new() }
+        Self { range: first..first, count: 0, body: BytesMut::new() }
     }
 
     /// The number that the next mutation has.
     pub fn position(&self) -> u64 {
-        self.first + self.count
+        self.range.end
+    }
+
+    /// How many bytes are in it.
+    pub(super) fn len(&self) -> usize {
+        self.body.len()
     }
 
     /// Whether another mutation of `len` bytes may not join.
@@ -118,7 +165,13 @@ impl BatchBuilder {
         self.body.put_u8(MUTATIONS_TAG);
         prost::encode_length_delimiter(mutation.len(), &mut self.body).expect("the buffer grows");
         self.body.put_slice(mutation);
+        self.range.end += 1;
         self.count += 1;
+    }
+
+    /// Leaves a mutation out.
+    pub(super) fn skip(&mut self) {
+        self.range.end += 1;
     }
 
     /// Whether there is nothing in it.
@@ -129,7 +182,7 @@ impl BatchBuilder {
     /// The batch.
     pub fn build(self) -> Batch {
         let parts = if self.count == 0 { Vec::new() } else { vec![self.body.freeze()] };
-        Batch { first: self.first, count: self.count, parts }
+        Batch { range: self.range, count: self.count, parts }
     }
 }
 

@@ -7,13 +7,17 @@ use std::sync::Arc;
 
 use tokio::{sync::watch, task};
 
-use super::{Batch, BatchBuilder, Extent, ReadError, record::RecordReader, state::Shared};
+use super::{Batch, BatchBuilder, Extent, Filter, ReadError, record::RecordReader, state::Shared};
+
+/// So much of a file is looked at before a reader hears again, however little of it passes its filter.
+const SCAN_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Reads the log in order.
 pub struct Reader {
     shared: Arc<Shared>,
     durable: watch::Receiver<Extent>,
     position: u64,
+    filter: Filter,
     cursor: Option<Box<Cursor>>,
 }
 
@@ -27,9 +31,9 @@ struct Cursor {
 }
 
 impl Reader {
-    pub(super) fn new(shared: Arc<Shared>, position: u64) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, position: u64, filter: Filter) -> Self {
         let durable = shared.durable.clone();
-        Self { shared, durable, position, cursor: None }
+        Self { shared, durable, position, filter, cursor: None }
     }
 
     /// How many mutations come before the next.
@@ -42,13 +46,18 @@ impl Reader {
         self.durable.borrow().position <= self.position
     }
 
-    /// The next mutations, as many as travel together; waits for them when there are none. Nothing is lost if the
-    /// future is dropped.
+    /// What there is to deliver when nothing came.
+    pub fn nothing(&self) -> Batch {
+        Batch::empty(self.position)
+    }
+
+    /// The next mutations, as many as travel together; waits for them when there are none. The batch is empty when there
+    /// were some, but none that passes the filter. Nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> Result<Batch, ReadError> {
         while self.durable.borrow_and_update().position <= self.position {
             self.durable.changed().await.map_err(|_| ReadError::Closed)?;
         }
-        let batch = match self.shared.recent(self.position) {
+        let batch = match self.shared.recent(self.position, &self.filter) {
             Some(batch) => {
                 self.cursor = None;
                 batch
@@ -61,12 +70,13 @@ impl Reader {
 
     async fn next_from_files(&mut self) -> Result<Batch, ReadError> {
         let (shared, position, cursor) = (Arc::clone(&self.shared), self.position, self.cursor.take());
+        let filter = self.filter.clone();
         let read = move || -> Result<_, ReadError> {
             let mut cursor = match cursor.filter(|cursor| cursor.position == position) {
                 Some(cursor) if cursor.position < cursor.end => cursor,
                 _ => Box::new(Cursor::at(&shared, position)?),
             };
-            let batch = cursor.read_batch()?;
+            let batch = cursor.read_batch(&filter)?;
             Ok((batch, cursor))
         };
         let (batch, cursor) = match task::spawn_blocking(read).await {
@@ -107,11 +117,21 @@ impl Cursor {
         }
     }
 
-    fn read_batch(&mut self) -> Result<Batch, ReadError> {
+    fn read_batch(&mut self, filter: &Filter) -> Result<Batch, ReadError> {
         let mut batch = BatchBuilder::new(self.position);
-        while self.position < self.end && !batch.is_full_for(self.expect_more()?) {
-            batch.push(self.read()?);
+        let stop = self.records.offset() + SCAN_BYTES;
+        while self.position < self.end
+            && self.records.offset() < stop
+            && !batch.is_full_for(self.expect_more()?)
+        {
+            let mutation = self.read()?;
+            if filter.passes(mutation) {
+                batch.push(mutation);
+            } else {
+                batch.skip();
+            }
         }
+        self.records.release();
         Ok(batch.build())
     }
 }

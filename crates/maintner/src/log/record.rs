@@ -127,6 +127,12 @@ impl RecordReader {
         self.offset
     }
 
+    /// Gives the buffer back. What is read next is read from the file again.
+    pub fn release(&mut self) {
+        self.buffer = Vec::new();
+        self.filled = 0..0;
+    }
+
     /// The length of the next record's payload, or nothing at the limit.
     pub fn peek(&mut self) -> Result<Option<usize>, RecordError> {
         Ok(self.head()?.map(|(_, len)| len))

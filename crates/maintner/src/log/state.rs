@@ -9,7 +9,11 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Batch, Extent, HistoryId, ReadError, index, index::SparseIndex};
+use super::{
+    Batch, Extent, Filter, HistoryId, ReadError,
+    filter::Mark,
+    index::{self, SparseIndex},
+};
 
 /// One segment, as far as it is durable.
 #[derive(Debug, Clone)]
@@ -52,10 +56,17 @@ pub(super) struct Shared {
     state: RwLock<State>,
 }
 
+/// What one write brought, as it is kept for readers that have caught up.
+pub(super) struct Recent {
+    pub(super) batch: Batch,
+    /// One for each mutation.
+    pub(super) marks: Vec<Mark>,
+}
+
 struct State {
     segments: Vec<Segment>,
     /// The end of the log, without a gap.
-    recent: VecDeque<Batch>,
+    recent: VecDeque<Recent>,
     recent_bytes: usize,
     max_recent_bytes: usize,
 }
@@ -87,15 +98,24 @@ impl Shared {
         self.read().segments.clone()
     }
 
-    /// The mutations from `position` on, as far as they travel together, if they are still in memory.
-    pub(super) fn recent(&self, position: u64) -> Option<Batch> {
+    /// The mutations from `position` on that pass, as far as they travel together, if they are still in memory.
+    pub(super) fn recent(&self, position: u64, filter: &Filter) -> Option<Batch> {
         let state = self.read();
-        let at = state.recent.partition_point(|batch| batch.range().end <= position);
+        let at = state.recent.partition_point(|recent| recent.batch.range().end <= position);
         let mut rest = state.recent.range(at..);
-        let first = rest.next().filter(|batch| batch.range().start <= position)?;
-        let mut batch = first.starting_at(position);
+        let first = &rest.next().filter(|recent| recent.batch.range().start <= position)?;
+        if !filter.is_all() {
+            let mut batch = Batch::empty(position);
+            for next in state.recent.range(at..) {
+                if !batch.join_filtered(&next.batch, &next.marks, filter) {
+                    break;
+                }
+            }
+            return Some(batch);
+        }
+        let mut batch = first.batch.starting_at(position);
         for next in rest {
-            if !batch.join(next) {
+            if !batch.join(&next.batch) {
                 break;
             }
         }
@@ -136,7 +156,7 @@ impl Shared {
     }
 
     /// Makes what was appended to the growing segment known to readers, but not yet how far it is durable.
-    pub(super) fn grow(&self, bytes: u64, offsets: &[u64], batches: Vec<Batch>) {
+    pub(super) fn grow(&self, bytes: u64, offsets: &[u64], batches: Vec<Recent>) {
         let mut state = self.write();
         let growing = state.segments.last_mut().expect("there is always a growing segment");
         for offset in offsets {
@@ -145,12 +165,12 @@ impl Shared {
             growing.mutations += 1;
         }
         growing.bytes = bytes;
-        for batch in batches {
-            state.recent_bytes += batch.len();
-            state.recent.push_back(batch);
+        for recent in batches {
+            state.recent_bytes += recent.batch.len();
+            state.recent.push_back(recent);
         }
         while state.recent_bytes > state.max_recent_bytes && state.recent.len() > 1 {
-            let old = state.recent.pop_front().map_or(0, |batch| batch.len());
+            let old = state.recent.pop_front().map_or(0, |recent| recent.batch.len());
             state.recent_bytes -= old;
         }
     }

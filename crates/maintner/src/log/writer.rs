@@ -15,8 +15,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info};
 
 use super::{
-    AppendError, Batch, BatchBuilder, Extent, file, layout::SegmentName, manifest::Manifest, record,
-    state::Shared,
+    AppendError, BatchBuilder, Extent, file,
+    filter::{Mark, label},
+    layout::SegmentName,
+    manifest::Manifest,
+    record,
+    state::{Recent, Shared},
 };
 
 /// Appends that wait for the writer; more wait to get in.
@@ -64,8 +68,9 @@ pub(super) struct Writer {
 struct Group {
     buffer: Vec<u8>,
     offsets: Vec<u64>,
-    batches: Vec<Batch>,
+    batches: Vec<Recent>,
     building: BatchBuilder,
+    marks: Vec<Mark>,
 }
 
 impl Group {
@@ -75,6 +80,7 @@ impl Group {
             offsets: Vec::new(),
             batches: Vec::new(),
             building: BatchBuilder::new(first),
+            marks: Vec::new(),
         }
     }
 
@@ -91,13 +97,15 @@ impl Group {
             self.end_batch();
         }
         self.building.push(payload);
+        // A batch is of 256 KiB, or of one mutation, which is below 16 MiB.
+        self.marks.push(Mark { label: label(payload), end: self.building.len() as u32 });
     }
 
     fn end_batch(&mut self) {
         let next = BatchBuilder::new(self.position());
         let full = std::mem::replace(&mut self.building, next);
         if !full.is_empty() {
-            self.batches.push(full.build());
+            self.batches.push(Recent { batch: full.build(), marks: std::mem::take(&mut self.marks) });
         }
     }
 }

@@ -11,8 +11,8 @@ use std::{future::Future, net::SocketAddr, path::PathBuf, time::Duration};
 
 use api::{
     maintner::{
-        WatchMutationsRequest, WatchMutationsResponse, mutation_service_client::MutationServiceClient,
-        watch_mutations_response::Event,
+        MutationFilter, WatchMutationsRequest, WatchMutationsResponse,
+        mutation_service_client::MutationServiceClient, watch_mutations_response::Event,
     },
     maintpb::Mutation,
 };
@@ -82,7 +82,11 @@ impl World {
     }
 
     pub(crate) async fn watch(&self, resume_token: &str) -> Watch {
-        let request = WatchMutationsRequest { resume_token: resume_token.into(), from_now: false };
+        self.watch_filtered(resume_token, None).await
+    }
+
+    pub(crate) async fn watch_filtered(&self, resume_token: &str, filter: Option<MutationFilter>) -> Watch {
+        let request = WatchMutationsRequest { resume_token: resume_token.into(), from_now: false, filter };
         Watch { stream: self.client().watch_mutations(request).await.unwrap().into_inner() }
     }
 }

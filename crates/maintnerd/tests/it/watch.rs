@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use api::{
-    maintner::{WatchMutationsRequest, watch_mutations_response::Event},
+    maintner::{MutationFilter, MutationKind, WatchMutationsRequest, watch_mutations_response::Event},
     maintpb::BuildResult,
 };
 use tokio::task::JoinSet;
@@ -16,7 +16,7 @@ use crate::{
 };
 
 async fn refused(world: &World, resume_token: &str, from_now: bool) -> (Code, Option<String>) {
-    let request = WatchMutationsRequest { resume_token: resume_token.into(), from_now };
+    let request = WatchMutationsRequest { resume_token: resume_token.into(), from_now, filter: None };
     let status = world.client().watch_mutations(request).await.unwrap_err();
     (status.code(), rpc::reason(&status))
 }
@@ -76,7 +76,7 @@ async fn a_reader_hears_when_it_has_caught_up_and_that_we_are_alive() {
     assert!(matches!(late.next().await.event, Some(Event::Batch(batch)) if batch.mutations.len() == 2));
     let caught_up = late.next().await;
     assert!(matches!(caught_up.event, Some(Event::Checkpoint(one)) if one.position == 2));
-    let request = WatchMutationsRequest { resume_token: String::new(), from_now: true };
+    let request = WatchMutationsRequest { from_now: true, ..WatchMutationsRequest::default() };
     let mut now = world.client().watch_mutations(request).await.unwrap().into_inner();
     let first = within(now.message()).await.unwrap().unwrap();
     assert!(matches!(first.event, Some(Event::Checkpoint(one)) if one.position == 2));
@@ -88,6 +88,65 @@ async fn a_reader_hears_when_it_has_caught_up_and_that_we_are_alive() {
             break;
         }
     }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_filter_lets_through_what_was_asked_for_from_files_and_live() {
+    let mut world = World::with(|config| {
+        config.limits.checkpoint = Duration::from_millis(50);
+        config.log.recent_bytes = 2_000;
+        config.log.max_segment_bytes = 5_000;
+    })
+    .await;
+    let of = |build: u64| {
+        let repository = ["one", "two", "three"][build as usize % 3].to_owned();
+        BuildResult { repository, ..result(build, 1, "passed") }
+    };
+    let filter = |repositories: &[&str], kinds: &[MutationKind]| {
+        let repositories = repositories.iter().map(ToString::to_string).collect();
+        let kinds = kinds.iter().map(|kind| *kind as i32).collect();
+        Some(MutationFilter { repositories, projects: vec![], kinds })
+    };
+    for build in 1..=300 {
+        append(&world, vec![of(build)]).await.unwrap();
+    }
+    let expected = |builds: std::ops::RangeInclusive<u64>| -> Vec<String> {
+        builds.filter(|build| build % 3 != 0).map(|build| format!("build {build}.1 passed")).collect()
+    };
+    let two_and_three = filter(&["two", "three"], &[MutationKind::BuildResult]);
+    let mut watch = world.watch_filtered("", two_and_three.clone()).await;
+    let (history, _) = watch.take(200).await;
+    assert_eq!(all_words(&history), expected(1..=300));
+    let mut nothing = world.watch_filtered("", filter(&[], &[MutationKind::GitCommit])).await;
+    for build in 301..=330 {
+        append(&world, vec![of(build)]).await.unwrap();
+    }
+    let (live, token) = watch.take(20).await;
+    assert_eq!(all_words(&live), expected(301..=330));
+    // The token moves on over what the filter leaves out.
+    loop {
+        let response = nothing.next().await;
+        match response.event {
+            Some(Event::Batch(batch)) => assert_eq!(batch.mutations, vec![]),
+            Some(Event::Checkpoint(checkpoint)) if checkpoint.position == 330 => break,
+            _ => {}
+        }
+    }
+    world.restart().await;
+    append(&world, vec![of(331)]).await.unwrap();
+    let (rest, _) = world.watch_filtered(&token, two_and_three).await.take(1).await;
+    assert_eq!(all_words(&rest), expected(331..=331));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_filter_that_makes_no_sense_is_refused() {
+    let world = World::start().await;
+    let filter = Some(MutationFilter { kinds: vec![99], ..MutationFilter::default() });
+    let request = WatchMutationsRequest { filter, ..WatchMutationsRequest::default() };
+    let status = world.client().watch_mutations(request).await.unwrap_err();
+    assert_eq!((status.code(), rpc::reason(&status).as_deref()), (Code::InvalidArgument, Some("BAD_FILTER")));
     world.end().await;
 }
 
