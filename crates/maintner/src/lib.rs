@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod core;
+pub mod generate;
 pub mod log;
 
 pub use client::{FollowError, Start, Update, follow};
