@@ -43,10 +43,10 @@ impl Scale {
     /// For tests: some hundred mutations.
     pub const TINY: Self = Self { issues: 20, comments: 80, changes: 15, commits: 250, updates: 60 };
     /// A hundredth of [`Self::GO`].
-    pub const SMALL: Self = Self { issues: 500, comments: 3000, changes: 500, commits: 9000, updates: 1200 };
+    pub const SMALL: Self = Self { issues: 500, comments: 3000, changes: 500, commits: 9000, updates: 1900 };
     /// The Go project after ten years: 1.44 million mutations.
     pub const GO: Self =
-        Self { issues: 50_000, comments: 300_000, changes: 50_000, commits: 900_000, updates: 127_000 };
+        Self { issues: 50_000, comments: 300_000, changes: 50_000, commits: 900_000, updates: 189_000 };
 
     /// The scale of this name: `tiny`, `small` or `go`.
     pub fn named(name: &str) -> Option<Self> {

@@ -70,7 +70,7 @@ pub(super) fn person(number: usize) -> String {
 
 /// What a commit changed: mostly few files, sorted; a rename is a file that went and one that came.
 pub(super) fn diff(random: &mut Random) -> GitDiffTree {
-    let mut names: Vec<String> = (0..=random.skewed(24))
+    let mut names: Vec<String> = (0..=random.skewed(16))
         .map(|_| {
             let folder = FOLDERS[random.skewed(FOLDERS.len())];
             match random.below(40) {
@@ -106,7 +106,7 @@ impl Generator {
     /// The message of a commit of code.
     pub(super) fn commit_message(&mut self, footer: &str) -> Vec<u8> {
         let subject = line(&mut self.random, 5);
-        let length = self.random.length(130);
+        let length = self.random.length(70);
         let body = self.text.some(&mut self.random, length).trim();
         let mut message = format!("src: {subject}\n\n{body}\n");
         match self.random.below(6) {

@@ -175,7 +175,7 @@ impl Generator {
         issue.title = line(&mut self.random, 7);
         issue.pull_request = pull_request;
         issue.no_milestone = self.random.once_in(3);
-        let length = self.random.length(1100);
+        let length = self.random.length(600);
         let body = self.text.some(&mut self.random, length).to_owned();
         // The first third of the log is from before the field for changes of bodies.
         if number < 1000 {
@@ -202,7 +202,7 @@ impl Generator {
     }
 
     fn comment(&mut self) -> GithubIssueCommentMutation {
-        let length = self.random.length(480);
+        let length = self.random.length(260);
         GithubIssueCommentMutation {
             id: self.github.id(),
             user: Some(self.some_user()),
@@ -314,7 +314,7 @@ impl Generator {
         if id == 0 {
             return self.something_else(issue);
         }
-        let length = self.random.length(300);
+        let length = self.random.length(200);
         let body = self.text.some(&mut self.random, length).to_owned();
         let updated = Some(at(self.now));
         issue.comment.push(GithubIssueCommentMutation { id, body, updated, ..Default::default() });

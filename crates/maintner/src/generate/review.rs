@@ -265,7 +265,7 @@ impl Generator {
     }
 
     fn comment_on(&mut self, change: &mut Change) {
-        let length = self.random.length(90);
+        let length = self.random.length(60);
         let said = self.text.some(&mut self.random, length).replace("\n\n", "\n");
         let patch_set = change.patch_sets;
         let text = format!("Patch Set {patch_set}:\n\n(1 comment)\n\n{said}");
