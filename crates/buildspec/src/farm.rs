@@ -31,6 +31,8 @@ pub struct Farm {
     pub environment: Environment,
     /// Every timeout of a builder is multiplied by this.
     pub timeout_scale: f64,
+    /// Where people reach the pages, without a slash at the end; `None` means the public address itself.
+    pub url: Option<String>,
     /// The folder that holds all state.
     pub data: PathBuf,
     /// How many buildlets `farmer up` keeps; `None` means one for each processor.
@@ -243,6 +245,7 @@ impl Default for Farm {
             name: "Farmer".to_owned(),
             environment: Environment::Local,
             timeout_scale: 1.0,
+            url: None,
             data: PathBuf::from("farmer-data"),
             buildlets: None,
             services: Services::at(&listen),
@@ -347,6 +350,11 @@ impl Repository {
 }
 
 impl Farm {
+    /// The address of the pages as links to them say it.
+    pub fn pages_url(&self) -> String {
+        self.url.clone().unwrap_or_else(|| format!("http://{}", self.listen.public))
+    }
+
     /// A farm on this machine for one repository.
     pub fn local(name: RepositoryName, origin: &str, data: PathBuf) -> Self {
         Self { repositories: vec![Repository::new(name, origin)], data, ..Self::default() }
@@ -438,6 +446,7 @@ mod tests {
         let farm = farm(include_str!("farm/example.toml"));
         assert_eq!(farm.environment, Environment::Staging);
         assert_eq!((farm.timeout_scale, farm.buildlets), (1.5, Some(2)));
+        assert_eq!(farm.pages_url(), "https://farm.example.com");
         assert_eq!(farm.scaled(Duration::from_secs(2)), Duration::from_secs(3));
         assert_eq!(farm.services.coordinator, "https://coordinator:8443");
         assert_eq!(farm.services.gitmirror, format!("https://{}", farm.listen.gitmirror));

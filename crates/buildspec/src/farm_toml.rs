@@ -30,6 +30,7 @@ impl FromToml for Farm {
             name: table.default("name", default.name),
             environment: table.choice("environment", Environment::WORDS).unwrap_or(default.environment),
             timeout_scale: table.default("timeout_scale", default.timeout_scale),
+            url: url(table, "url").map(|url| url.trim_end_matches('/').to_owned()),
             data: table.default("data", default.data),
             buildlets: table.optional("buildlets"),
             listen,

@@ -86,7 +86,7 @@ impl Config {
             listen: farm.listen.gopherbot,
             identity,
             maintnerd: farm.services.maintnerd.clone(),
-            pages: format!("http://{}", farm.listen.public),
+            pages: farm.pages_url(),
             data: farm.data.join("gopherbot"),
             tasks: farm.gopherbot.tasks.clone(),
             repositories: names.collect(),
