@@ -98,13 +98,35 @@ impl Client {
     }
 
     async fn log(&mut self, number: u64, offset: u64, limit: u64) -> Vec<u8> {
+        self.log_so_far(number, offset, limit).await.expect("read the log")
+    }
+
+    /// Some of a log; `None` while there is no such build.
+    async fn log_so_far(&mut self, number: u64, offset: u64, limit: u64) -> Option<Vec<u8>> {
         let request = ReadLogRequest { number, offset, limit, ..ReadLogRequest::default() };
-        let mut stream = self.builds.read_log(request).await.expect("read the log").into_inner();
+        let mut stream = self.builds.read_log(request).await.ok()?.into_inner();
         let mut bytes = Vec::new();
         while let Some(piece) = stream.message().await.expect("the stream goes on") {
             bytes.extend_from_slice(&piece.data);
         }
-        bytes
+        Some(bytes)
+    }
+
+    /// Reads 4 KiB from the middle of the log that grows, for as long as it is polled.
+    async fn look_into_middles(&mut self, number: u64, samples: &mut Vec<Sample>) {
+        let mut end = 8192;
+        loop {
+            while self.log_so_far(number, end * 2, 1).await.is_some_and(|byte| !byte.is_empty()) {
+                end *= 2;
+            }
+            let start = Instant::now();
+            let offset = end / 2;
+            if let Some(piece) = self.log_so_far(number, offset, 4096).await
+                && !piece.is_empty()
+            {
+                samples.push(Sample { offset, piece, seconds: start.elapsed().as_secs_f64() });
+            }
+        }
     }
 }
 
@@ -215,32 +237,63 @@ async fn results_in_the_log(farm: &Farm) -> usize {
     }
 }
 
-/// A build that prints much.
+/// A build that prints much, and a reader that looks into the middle of what there is so far, again and again.
 async fn output(megabytes: u64) {
-    let make = format!(
+    let loud = format!(
         "yes 'a line of output that looks like what a build prints, more or less' | head -c {megabytes}000000"
     );
-    let repository = Repository::with(&[(
-        "farmer.toml",
-        &format!("[[builders]]\nname = \"loud\"\nhost = \"local\"\nmake = [{make:?}]\n"),
-    )]);
+    let toml = |make: &str| format!("[[builders]]\nname = \"loud\"\nhost = \"local\"\nmake = [{make:?}]\n");
+    let repository = Repository::with(&[("farmer.toml", &toml("echo quiet"))]);
     let farm = Farm::start(repository.path(), Options::default()).await;
-    let mut client = Client::new(&farm);
+    let (mut client, mut reader) = (Client::new(&farm), Client::new(&farm));
     client.ended(1).await;
-    let build = farm.build(1);
+    repository.commit("a loud one", &[("farmer.toml", &toml(&loud))]);
+    let mut samples = Vec::new();
+    tokio::select! {
+        _ = client.ended(2) => {}
+        () = reader.look_into_middles(2, &mut samples) => {}
+    }
+    let build = farm.build(2);
     let steps = build["attempts"][0]["steps"].as_array().expect("has steps").clone();
     let make = steps.iter().find(|step| step["phase"] == "make").expect("has a make step");
     let time =
         |key: &str| make[key].as_str().expect("is a time").parse::<jiff::Timestamp>().expect("is a time");
     let seconds = (time("ended") - time("started")).total(jiff::Unit::Second).expect("is short");
     report("output: make step that prints, stored", megabytes as f64 / seconds, "MB/s", 100.0);
-    let start = Instant::now();
-    let piece = client.log(1, megabytes * 500_000, 4096).await;
+
+    let log = client.log(2, 0, 0).await;
+    println!("output: {} bytes are in the log", log.len());
+    let right = samples.iter().filter(|sample| {
+        let from = sample.offset as usize;
+        log.get(from..from + sample.piece.len()) == Some(&sample.piece[..])
+    });
     println!(
-        "output: {} bytes from the middle in {:.1} ms",
+        "output: {} of {} pieces read while it ran are what the log holds there, the last at byte {}",
+        right.count(),
+        samples.len(),
+        samples.last().map_or(0, |sample| sample.offset),
+    );
+    let mut times: Vec<_> = samples.iter().map(|sample| sample.seconds * 1000.0).collect();
+    if !times.is_empty() {
+        println!(
+            "output: a piece of 4 KiB from the middle while it ran: median {:.2} ms",
+            median(&mut times)
+        );
+    }
+    let start = Instant::now();
+    let piece = client.log(2, megabytes * 500_000, 4096).await;
+    println!(
+        "output: {} bytes from the middle after the end in {:.2} ms",
         piece.len(),
         start.elapsed().as_secs_f64() * 1000.0
     );
+}
+
+/// What was read of a log while it grew.
+struct Sample {
+    offset: u64,
+    piece: Vec<u8>,
+    seconds: f64,
 }
 
 /// What a farm costs that has built much and does nothing; and how fast it starts with that history.
