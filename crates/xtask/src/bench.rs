@@ -41,6 +41,11 @@ const BENCHES: &[(&str, &str, &[&str])] = &[
         "rpc: calls and streams over TLS, dialled and reversed",
         &["bench", "-p", "rpc", "--bench", "calls"],
     ),
+    (
+        "schedule",
+        "coordinator: a decision of the core with 200,000 builds waiting",
+        &["bench", "-p", "coordinator", "--bench", "schedule"],
+    ),
 ];
 
 /// Runs those that are named, or lists all.

@@ -2,8 +2,9 @@
 /// Why something waits.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WaitReason {
-    /// NO_MACHINE (none of the host type is connected), ALL_BUSY, BEHIND_OTHERS, BACKING_OFF (after an infrastructure
-    /// fault), PAUSED or SHARDS_RUNNING.
+    /// NO_MACHINE (none of the host type is connected or takes work), ALL_BUSY, BEHIND_OTHERS, BACKING_OFF (after an
+    /// infrastructure fault), PAUSED or SHARDS_RUNNING. Of a build that runs and lacks helpers also NO_SNAPSHOT,
+    /// SNAPSHOT_TIED (no other machine can use what make left) and HELPERS_FAILED.
     #[prost(string, tag = "1")]
     pub code: ::prost::alloc::string::String,
     /// The same in words, with names and numbers.

@@ -49,18 +49,21 @@ impl Turn<'_> {
             plan: Arc::clone(&new.plan),
             snapshot_base: new.snapshot_base,
             subject: new.subject,
-            author: new.author,
-            git_ref: new.git_ref,
+            author: new.author.into(),
+            git_ref: new.git_ref.into(),
             class: new.class,
             is_try: new.is_try,
             commit_time: new.commit_time,
             created: self.now,
             attempts: 0,
+            faults: 0,
+            preempted: 0,
             waiting_since: self.now,
             last_fault: String::new(),
             progress: Progress::Queued,
+            spot: super::queue::Spot::Out,
         };
-        self.state.builds.insert(number, build);
+        self.state.builds.insert(number, Box::new(build));
         self.changed(number);
         number
     }

@@ -8,7 +8,10 @@ use types::{
     RepositoryName, Timestamp,
 };
 
-use super::Plan;
+use super::{Plan, queue::Spot};
+
+/// After so many helpers of an attempt that could not begin no further one is asked for.
+pub(super) const HELPER_FAULTS: u32 = 3;
 
 /// What makes two requests the same build.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -55,9 +58,9 @@ pub struct Build {
     /// The first line of the commit's message.
     pub subject: String,
     /// Who wrote it.
-    pub author: String,
+    pub author: Arc<str>,
     /// The ref that it was found on; empty for a try.
-    pub git_ref: String,
+    pub git_ref: Arc<str>,
     /// When it is served.
     pub class: Class,
     /// A try of a working tree or a change.
@@ -68,12 +71,18 @@ pub struct Build {
     pub created: Timestamp,
     /// Attempts begun so far.
     pub attempts: u32,
+    /// Attempts that ended by a fault of the farm: what the budget of [`super::Limits::attempts`] is for.
+    pub faults: u32,
+    /// How often it lost its main machine to what is more urgent.
+    pub preempted: u32,
     /// Since when it waits, when it does.
     pub waiting_since: Timestamp,
     /// How the attempt before ended, in words; empty before the first fault.
     pub last_fault: String,
     /// What it does now.
     pub progress: Progress,
+    /// Where it is in the queue.
+    pub(super) spot: Spot,
 }
 
 /// What an active build does.
@@ -84,7 +93,7 @@ pub enum Progress {
     /// It waits until a point in time, after an infrastructure fault.
     Resting(Timestamp),
     /// An attempt runs.
-    Running(Attempt),
+    Running(Box<Attempt>),
 }
 
 /// An attempt that has not ended.
@@ -137,6 +146,9 @@ pub struct Shard {
     pub state: ShardState,
     /// How often it was begun.
     pub tries: u32,
+    /// How often it could not be run to its end by a fault of the farm: what the budget of
+    /// [`super::Limits::shard_tries`] is for.
+    pub faults: u32,
     /// Its last command.
     pub exec: Option<ExecId>,
     /// Where it runs or ran last.
@@ -180,6 +192,9 @@ pub struct StepRecord {
 }
 
 impl Class {
+    /// All, in the order of service.
+    pub const ALL: [Self; 4] = [Self::Release, Self::Interactive, Self::Try, Self::Batch];
+
     /// The word for it, as stored and shown.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -192,9 +207,7 @@ impl Class {
 
     /// The class of a word.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Release, Self::Interactive, Self::Try, Self::Batch]
-            .into_iter()
-            .find(|class| class.as_str() == word)
+        Self::ALL.into_iter().find(|class| class.as_str() == word)
     }
 }
 
@@ -228,12 +241,21 @@ impl Build {
         }
     }
 
+    /// Where it belongs in the queue.
+    pub(super) fn wanted_spot(&self) -> Spot {
+        match (self.needs_machine(), self.attempt()) {
+            (false, _) => Spot::Out,
+            (true, None) => Spot::Share,
+            (true, Some(_)) => Spot::Begun,
+        }
+    }
+
     /// Whether a further machine would be put to use.
     pub fn wants_helper(&self) -> bool {
         self.attempt().is_some_and(|attempt| {
             attempt.stage == Stage::Testing
                 && attempt.snapshot.is_some()
-                && attempt.helper_faults < 3
+                && attempt.helper_faults < HELPER_FAULTS
                 && (attempt.main.is_some() || !attempt.helpers.is_empty())
                 && (attempt.helpers.len() as u32) < self.plan.helpers + u32::from(attempt.main.is_none())
                 && attempt.helpers.len() < attempt.shards.len()

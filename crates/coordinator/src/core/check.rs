@@ -1,8 +1,8 @@
 //! What must hold after every step, whatever has happened (architecture.md, part 4). Tests and the simulator ask.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Build, Progress, ShardState, Stage, State, Task};
+use super::{Build, Progress, ShardState, Stage, State, Task, queue::Queue};
 
 impl State {
     /// Says which invariant is broken, if one is.
@@ -19,11 +19,30 @@ impl State {
         ensure(self.keys.len() == self.builds.len(), || "a key without a build".to_owned())?;
         let queued = self.builds.values().filter(|build| build.needs_machine()).count();
         ensure(queued == self.queue.len(), || "the queue holds a build that needs no machine".to_owned())?;
+        ensure(self.stirred.is_empty(), || "a host type was not served to the end".to_owned())?;
+        self.check_shares()?;
         for host in self.queue.hosts() {
-            let idle = self.idle.get(host).is_some_and(|idle| !idle.is_empty());
+            let idle = self.fleet.first_idle(host).is_some();
             ensure(!idle, || format!("a machine of `{host}` is idle while a build waits for one"))?;
         }
         Ok(())
+    }
+
+    /// What shares are held to use is what their leases are.
+    fn check_shares(&self) -> Result<(), String> {
+        let mut expected = BTreeMap::new();
+        for lease in self.leases.values() {
+            if let Some(build) = self.builds.get(&lease.build()) {
+                *expected.entry(Queue::share(build)).or_insert(0) += 1;
+            }
+        }
+        for (share, in_use) in self.queue.in_use() {
+            let counted = expected.remove(&share).unwrap_or(0);
+            ensure(in_use == counted, || {
+                format!("share {share:?} is held to use {in_use} machines and uses {counted}")
+            })?;
+        }
+        ensure(expected.is_empty(), || "a share uses machines and is forgotten".to_owned())
     }
 
     fn check_leases(&self) -> Result<(), String> {
@@ -40,7 +59,7 @@ impl State {
             ensure(machine.is_some_and(|machine| machine.lease == Some(id)), || {
                 format!("`{}` does not know its lease", lease.machine)
             })?;
-            let attempt = self.builds.get(&lease.build()).and_then(Build::attempt);
+            let attempt = self.attempt(lease.build());
             let held = attempt.is_some_and(|attempt| {
                 attempt.number == lease.attempt.attempt && attempt.leases().any(|other| other == id)
             });
@@ -57,7 +76,7 @@ impl State {
             let known = self.away.due(name) == Some(machine.lost_at);
             ensure(away == known, || format!("`{name}` is away and no clock runs, or the reverse"))?;
             for host in &machine.info.host_types {
-                let idle = self.idle.get(host).is_some_and(|idle| idle.contains(name));
+                let idle = self.fleet.is_idle(host, machine);
                 ensure(idle == machine.is_idle(), || {
                     format!("`{name}` is idle and not listed, or the reverse")
                 })?;
@@ -69,10 +88,12 @@ impl State {
     fn check_build(&self, build: &Build) -> Result<(), String> {
         let number = build.number;
         ensure(self.keys.get(&build.key) == Some(&number), || "its key leads elsewhere".to_owned())?;
-        ensure(build.attempts <= self.limits.attempts, || "more attempts than the budget".to_owned())?;
-        ensure(self.queue.contains(number) == build.needs_machine(), || {
-            "its place in the queue is wrong".to_owned()
+        let tried = build.faults + build.preempted + 1;
+        ensure(build.attempts <= tried, || {
+            "an attempt that neither a fault nor a preemption explains".to_owned()
         })?;
+        ensure(build.faults < self.limits.attempts, || "more faults than the budget".to_owned())?;
+        ensure(build.spot == build.wanted_spot(), || "its place in the queue is wrong".to_owned())?;
         ensure(self.helped.contains(number) == build.wants_helper(), || {
             "its wish for help is not listed".to_owned()
         })?;
@@ -92,8 +113,8 @@ impl State {
         let goes_on = attempt.stage == Stage::Testing && attempt.snapshot.is_some();
         ensure(attempt.leases().next().is_some() || goes_on, || "it runs on no machine".to_owned())?;
         for shard in &attempt.shards {
-            ensure(shard.tries <= self.limits.shard_tries, || {
-                format!("shard {} has too many tries", shard.number)
+            ensure(shard.faults < self.limits.shard_tries, || {
+                format!("shard {} has too many faults", shard.number)
             })?;
             if let ShardState::Running(id) = shard.state {
                 let task = self.leases.get(&id).map(|lease| &lease.task);

@@ -29,6 +29,10 @@ pub enum Row {
         number: BuildNumber,
         /// Attempts begun.
         attempts: u32,
+        /// Attempts that ended by a fault of the farm.
+        faults: u32,
+        /// How often it made room for what is more urgent.
+        preempted: u32,
         /// Since when it waits.
         waiting_since: Timestamp,
         /// Until when it rests after a fault.

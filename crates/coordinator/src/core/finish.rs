@@ -2,7 +2,7 @@
 
 use types::{BuildNumber, LeaseId, Outcome, Phase};
 
-use super::{Action, AttemptRow, Build, BuildEnd, Progress, Row, ShardState, StepRecord, Task, turn::Turn};
+use super::{Action, AttemptRow, BuildEnd, Progress, Row, ShardState, StepRecord, Task, turn::Turn};
 
 impl Turn<'_> {
     /// Ends the attempt of a build, and the build with it unless the farm was at fault.
@@ -21,19 +21,33 @@ impl Turn<'_> {
         self.close_attempt(number, Outcome::Infrastructure, reason);
         let (limits, now) = (self.state.limits, self.now);
         let Some(build) = self.state.builds.get_mut(&number) else { return };
-        if build.attempts >= limits.attempts {
+        build.faults += 1;
+        if build.faults >= limits.attempts {
             let text = format!("{} attempts, the last: {reason}", build.attempts);
+            self.save_progress(number);
             self.end_build(number, Outcome::Infrastructure, &text);
             return;
         }
         reason.clone_into(&mut build.last_fault);
         build.waiting_since = now;
         build.progress = if rest {
-            let factor = 4_u32.saturating_pow(build.attempts.saturating_sub(1));
+            let factor = 4_u32.saturating_pow(build.faults.saturating_sub(1));
             Progress::Resting(now + limits.rest.saturating_mul(factor))
         } else {
             Progress::Queued
         };
+        self.save_progress(number);
+        self.changed(number);
+    }
+
+    /// Ends an attempt for no fault at all: the build goes back to its place in the queue.
+    pub(super) fn requeue(&mut self, number: BuildNumber, reason: &str) {
+        self.close_attempt(number, Outcome::Cancelled, reason);
+        let now = self.now;
+        let Some(build) = self.state.builds.get_mut(&number) else { return };
+        reason.clone_into(&mut build.last_fault);
+        build.waiting_since = now;
+        build.progress = Progress::Queued;
         self.save_progress(number);
         self.changed(number);
     }
@@ -52,7 +66,7 @@ impl Turn<'_> {
             }
             self.release(lease, "its attempt has ended");
         }
-        let Some(attempt) = self.state.builds.get_mut(&number).and_then(Build::attempt_mut) else { return };
+        let Some(attempt) = self.state.attempt_mut(number) else { return };
         let mut rows = Vec::new();
         for shard in &mut attempt.shards {
             if shard.outcome().is_none() {
@@ -73,7 +87,7 @@ impl Turn<'_> {
 
     /// Whether what a lease does has not been noted as ended in this very step.
     fn is_unrecorded(&self, lease: &super::Lease) -> bool {
-        let Some(attempt) = self.state.builds.get(&lease.build()).and_then(Build::attempt) else {
+        let Some(attempt) = self.state.attempt(lease.build()) else {
             return false;
         };
         lease.task != Task::Wait
@@ -87,6 +101,7 @@ impl Turn<'_> {
 
     /// Ends a build for good: its result goes to the log of mutations, and it is forgotten here.
     pub(super) fn end_build(&mut self, number: BuildNumber, outcome: Outcome, reason: &str) {
+        self.state.unqueue(number);
         let Some(build) = self.state.builds.remove(&number) else { return };
         self.state.keys.remove(&build.key);
         self.state.recent.push(build.key.clone(), number);
@@ -129,8 +144,9 @@ impl Turn<'_> {
     /// Takes a lease off the books.
     pub(super) fn drop_lease(&mut self, id: LeaseId, reason: &str) -> Option<super::Lease> {
         let lease = self.state.leases.remove(&id)?;
+        self.state.discount(&lease, self.now);
         self.save(Row::LeaseEnd { id, ended: self.now, reason: reason.to_owned() });
-        if let Some(attempt) = self.state.builds.get_mut(&lease.build()).and_then(Build::attempt_mut) {
+        if let Some(attempt) = self.state.attempt_mut(lease.build()) {
             attempt.helpers.remove(&id);
             if attempt.main == Some(id) {
                 attempt.main = None;

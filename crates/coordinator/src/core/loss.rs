@@ -3,7 +3,7 @@
 
 use types::{BuildNumber, ExecId, Fence, LeaseId, MachineName, Outcome, Timestamp};
 
-use super::{Action, Arrival, Build, Connection, Lease, Machine, Progress, Row, Stage, Task, turn::Turn};
+use super::{Action, Arrival, Connection, Lease, Machine, Progress, Row, Stage, Task, turn::Turn};
 
 impl Turn<'_> {
     /// A machine has connected: it goes on with what it does, or is cleaned, or is idle.
@@ -31,15 +31,8 @@ impl Turn<'_> {
         let known = self.state.machines.remove(&arrival.info.name);
         let name = arrival.info.name.clone();
         if let Some(known) = &known {
-            // It may serve other host types now.
-            for host in &known.info.host_types {
-                if let Some(idle) = self.state.idle.get_mut(host) {
-                    idle.remove(&name);
-                    if idle.is_empty() {
-                        self.state.idle.remove(host);
-                    }
-                }
-            }
+            // It may serve other host types now, or in another folder.
+            self.state.fleet.remove(known);
         }
         let lease = known.as_ref().and_then(|machine| machine.lease);
         let machine = Machine {
@@ -92,12 +85,8 @@ impl Turn<'_> {
         let knows = |exec: Option<ExecId>| exec.filter(|exec| execs.contains(exec));
         let before_test =
             lease.task.is_first() || matches!(lease.task, Task::Make(_) | Task::SnapshotStore(_));
-        let preparing = self
-            .state
-            .builds
-            .get(&lease.build())
-            .and_then(Build::attempt)
-            .is_some_and(|attempt| attempt.stage == Stage::Preparing);
+        let preparing =
+            self.state.attempt(lease.build()).is_some_and(|attempt| attempt.stage == Stage::Preparing);
         match (knows(lease.test_exec), knows(lease.make_exec)) {
             (Some(exec), _) if before_test && preparing => {
                 let number = lease.build();
@@ -171,6 +160,15 @@ impl Turn<'_> {
             self.save_progress(number);
             self.changed(number);
         }
+        while let Some((at, number)) = self.state.urging.first()
+            && at <= self.now
+        {
+            self.state.urging.set(&number, None);
+            if let Some(build) = self.state.builds.get(&number) {
+                self.state.queue.urge(build);
+                self.state.stirred.insert(build.plan.host.clone());
+            }
+        }
     }
 
     /// The machine of a lease is lost, or has lost its work.
@@ -188,12 +186,19 @@ impl Turn<'_> {
 
     /// A lease of an attempt is gone: others go on, or another machine begins with the snapshot, or the attempt ends.
     pub(super) fn go_on_without(&mut self, number: BuildNumber, reason: &str) {
+        if !self.goes_on(number) {
+            self.fail_attempt(number, reason, false);
+        }
+    }
+
+    /// Whether an attempt that has lost a lease can go on; if it can, it does.
+    pub(super) fn goes_on(&mut self, number: BuildNumber) -> bool {
         let now = self.now;
-        let Some(build) = self.state.builds.get_mut(&number) else { return };
-        let Some(attempt) = build.attempt() else { return };
+        let Some(build) = self.state.builds.get_mut(&number) else { return true };
+        let Some(attempt) = build.attempt() else { return true };
         if attempt.leases().next().is_some() {
             self.changed(number);
-            return;
+            return true;
         }
         // What is shown of a log never changes, so an only shard, which is shown while it runs, is not begun again.
         let can_go_on =
@@ -202,8 +207,7 @@ impl Turn<'_> {
             build.waiting_since = now;
             self.save_progress(number);
             self.changed(number);
-        } else {
-            self.fail_attempt(number, reason, false);
         }
+        can_go_on
     }
 }

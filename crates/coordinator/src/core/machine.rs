@@ -107,13 +107,14 @@ pub enum Task {
 }
 
 impl Machine {
+    /// Whether it would take a lease if it had none.
+    pub fn is_fit(&self) -> bool {
+        self.connection.is_some() && self.problem.is_empty() && !self.draining
+    }
+
     /// Whether it can take a lease.
     pub fn is_idle(&self) -> bool {
-        self.connection.is_some()
-            && self.lease.is_none()
-            && self.cleaning.is_none()
-            && self.problem.is_empty()
-            && !self.draining
+        self.is_fit() && self.lease.is_none() && self.cleaning.is_none()
     }
 
     /// The word for its state.

@@ -11,14 +11,17 @@ mod clocks;
 mod effect;
 mod event;
 mod finish;
+mod fleet;
 mod loss;
 mod machine;
 mod plan;
+mod preempt;
 mod progress;
 mod queue;
 mod restore;
 mod schedule;
 mod shards;
+mod shares;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -34,7 +37,6 @@ pub use event::{
 };
 pub use machine::{Connection, Lease, Machine, MachineInfo, Role, Task};
 pub use plan::{Plan, SnapshotPlan, TestPlan};
-pub use queue::Place;
 pub use restore::{Restored, RestoredBuild};
 pub use state::{Limits, State};
 pub use wait::{WaitCode, WaitReason};

@@ -25,7 +25,7 @@ impl Turn<'_> {
             }
             (Task::List(_), TaskResult::Listed(shards)) => self.after_list(id, shards),
             (Task::List(exec), TaskResult::Command { outcome, reason, .. }) => {
-                if let Some(attempt) = self.state.builds.get_mut(&number).and_then(Build::attempt_mut) {
+                if let Some(attempt) = self.state.attempt_mut(number) {
                     attempt.list_exec = Some(exec);
                 }
                 self.end_attempt(number, outcome, &format!("the list of tests: {reason}"));
@@ -99,7 +99,7 @@ impl Turn<'_> {
 
     fn after_snapshot_fetch(&mut self, id: LeaseId, role: Role, key: SnapshotKey) {
         let Some(number) = self.state.leases.get(&id).map(super::Lease::build) else { return };
-        let Some(attempt) = self.state.builds.get_mut(&number).and_then(Build::attempt_mut) else { return };
+        let Some(attempt) = self.state.attempt_mut(number) else { return };
         if role == Role::Helper || attempt.stage == Stage::Testing {
             self.take_shard(id);
         } else {
@@ -112,7 +112,7 @@ impl Turn<'_> {
     fn after_make(&mut self, id: LeaseId) {
         let Some(lease) = self.state.leases.get(&id) else { return };
         let Some(build) = self.state.builds.get(&lease.build()) else { return };
-        let key = self.snapshot_key(build, &lease.machine);
+        let key = self.state.snapshot_key(build, &lease.machine);
         match key {
             Some(key) if self.state.snapshots.contains(&key) => {
                 // Another build has stored the same meanwhile.
@@ -159,12 +159,7 @@ impl Turn<'_> {
     pub(super) fn drop_snapshots(&mut self, keys: Vec<SnapshotKey>) {
         for key in keys {
             let used = self.state.leases.values().any(|lease| lease.task == Task::SnapshotFetch(key.clone()))
-                || self
-                    .state
-                    .builds
-                    .values()
-                    .filter_map(Build::attempt)
-                    .any(|a| a.snapshot.as_ref() == Some(&key));
+                || self.state.builds().filter_map(Build::attempt).any(|a| a.snapshot.as_ref() == Some(&key));
             if !used && self.state.snapshots.remove(&key) {
                 self.save(Row::SnapshotGone(key.clone()));
                 self.act(Action::RemoveSnapshot(key));
@@ -211,7 +206,7 @@ impl Turn<'_> {
         if let Some(lease) = self.state.leases.get_mut(&id) {
             lease.make_exec = make_exec;
         }
-        if let Some(attempt) = self.state.builds.get_mut(&number).and_then(Build::attempt_mut) {
+        if let Some(attempt) = self.state.attempt_mut(number) {
             attempt.make_exec = make_exec;
         }
         self.save_attempt(number);

@@ -33,6 +33,10 @@ pub struct RestoredBuild {
     pub row: BuildRow,
     /// Attempts begun.
     pub attempts: u32,
+    /// Attempts that ended by a fault of the farm.
+    pub faults: u32,
+    /// How often it made room for what is more urgent.
+    pub preempted: u32,
     /// Since when it waits.
     pub waiting_since: Timestamp,
     /// Until when it rests.
@@ -64,9 +68,10 @@ impl State {
         for restored_build in restored.builds {
             let build = Build::restore(restored_build, &restored.leases);
             state.keys.insert(build.key.clone(), build.number);
-            state.builds.insert(build.number, build);
+            state.builds.insert(build.number, Box::new(build));
         }
         for lease in restored.leases {
+            state.count(&lease);
             state.leases.insert(lease.id, lease);
         }
         for name in &names {
@@ -76,6 +81,8 @@ impl State {
         for number in numbers {
             state.reindex_build(number);
         }
+        // No machine is here yet, so nobody can be served.
+        state.stirred.clear();
         state
     }
 }
@@ -100,7 +107,8 @@ impl Build {
         let row = restored.row;
         let progress = match (restored.attempt, restored.resting_until) {
             (Some(attempt), _) => {
-                Progress::Running(Attempt::restore(attempt, restored.shards, restored.steps, leases))
+                let attempt = Attempt::restore(attempt, restored.shards, restored.steps, leases);
+                Progress::Running(Box::new(attempt))
             }
             (None, Some(until)) => Progress::Resting(until),
             (None, None) => Progress::Queued,
@@ -111,16 +119,19 @@ impl Build {
             plan: row.plan,
             snapshot_base: row.snapshot_base,
             subject: row.subject,
-            author: row.author,
-            git_ref: row.git_ref,
+            author: row.author.into(),
+            git_ref: row.git_ref.into(),
             class: row.class,
             is_try: row.is_try,
             commit_time: row.commit_time,
             created: row.created,
             attempts: restored.attempts,
+            faults: restored.faults,
+            preempted: restored.preempted,
             waiting_since: restored.waiting_since,
             last_fault: restored.last_fault,
             progress,
+            spot: super::queue::Spot::Out,
         }
     }
 }

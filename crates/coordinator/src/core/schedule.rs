@@ -3,85 +3,89 @@
 use types::{AttemptId, BuildNumber, HostType, LeaseId, MachineName, Outcome, Phase};
 
 use super::{
-    Attempt, Build, ExecRow, Lease, Machine, Progress, Role, Row, SnapshotKey, Stage, StepRecord, Task,
-    turn::Turn,
+    Attempt, Build, Class, ExecRow, Lease, Machine, Progress, Role, Row, SnapshotKey, Stage, State,
+    StepRecord, Task, turn::Turn,
 };
 
 /// How many builds are looked at for one that an idle machine can help.
 const HELPED_LOOK: usize = 16;
+/// In how many different work folders a machine is looked for that can use a snapshot.
+const FOLDERS_LOOK: usize = 64;
 
 impl Turn<'_> {
-    /// Gives out machines until none is idle or nothing wants one.
+    /// Gives out machines where something has changed, until none is idle or nothing wants one; then makes room for
+    /// what is urgent. Elsewhere nothing can be given: nobody waits, or no machine is idle.
     pub(super) fn schedule(&mut self) {
-        if self.state.idle.is_empty() {
-            return;
-        }
-        let hosts: Vec<HostType> = self.state.idle.keys().cloned().collect();
-        for host in hosts {
-            while let Some(machine) = self.first_idle(&host) {
-                let Some(number) = self.state.queue.first(&host) else { break };
-                self.grant_first(number, &machine);
-            }
-            while self.state.queue.is_empty(&host) && self.grant_help(&host) {}
+        while let Some(host) = self.state.stirred.pop_first() {
+            while self.serve(&host) {}
+            self.make_room(&host);
         }
     }
 
-    fn first_idle(&self, host: &HostType) -> Option<MachineName> {
-        self.state.idle.get(host)?.first().cloned()
+    /// Gives one machine away. False when there is none, or none is wanted.
+    fn serve(&mut self, host: &HostType) -> bool {
+        if self.state.fleet.first_idle(host).is_none() {
+            return false;
+        }
+        let waiting = self.state.queue.first_class(host);
+        let wished = self.state.helped.iter(host).next().map(|(class, _)| class);
+        // A build's helpers come right after those of its class that have no machine at all.
+        let help_first = wished.is_some_and(|wished| waiting.is_none_or(|waiting| wished < waiting));
+        if help_first && self.grant_help(host, waiting) {
+            return true;
+        }
+        let Some(number) = self.state.queue.first(host, self.now, self.state.limits.patience) else {
+            return false;
+        };
+        self.grant_first(host, number);
+        true
     }
 
     /// Gives a machine to a build that has none.
-    fn grant_first(&mut self, number: BuildNumber, machine: &MachineName) {
+    fn grant_first(&mut self, host: &HostType, number: BuildNumber) {
         let Some(build) = self.state.builds.get(&number) else { return };
+        let Some(machine) = self.state.fleet.first_idle(host).cloned() else { return };
+        self.state.queue.take_turn(build);
         if let Some(attempt) = build.attempt() {
-            // It lost its machines while testing and goes on from its snapshot, if this machine can use it.
+            // It lost its machines while testing and goes on from its snapshot, if a machine can use it.
             let wanted = attempt.snapshot.clone();
-            let offered = self.snapshot_key(build, machine);
-            if wanted.is_none() || wanted != offered {
+            let able = wanted.as_ref().and_then(|wanted| self.idle_for(build, wanted));
+            let Some(able) = able else {
                 let reason = format!("no machine is left that can use its snapshot; `{machine}` cannot");
                 self.end_attempt(number, Outcome::Infrastructure, &reason);
                 return;
-            }
-            self.grant(number, machine, Role::Main, wanted);
+            };
+            self.grant(number, &able, Role::Main, wanted);
         } else {
-            let key = self.snapshot_key(build, machine).filter(|key| self.state.snapshots.contains(key));
+            let key =
+                self.state.snapshot_key(build, &machine).filter(|key| self.state.snapshots.contains(key));
             self.begin_attempt(number);
-            self.grant(number, machine, Role::Main, key);
+            self.grant(number, &machine, Role::Main, key);
         }
     }
 
-    /// Gives an idle machine to a build that would put it to use. False when there is none.
-    fn grant_help(&mut self, host: &HostType) -> bool {
-        let Some(machine) = self.first_idle(host) else { return false };
-        let able = self.state.helped.iter(host).take(HELPED_LOOK).find_map(|number| {
-            let build = self.state.builds.get(&number)?;
-            let wanted = build.attempt()?.snapshot.clone()?;
-            let idle = self.state.idle.get(host)?;
-            let machine =
-                idle.iter().find(|name| self.snapshot_key(build, name).as_ref() == Some(&wanted))?;
-            Some((number, machine.clone(), wanted))
-        });
-        let Some((number, able, wanted)) = able else {
-            let _ = machine;
-            return false;
-        };
+    /// Gives an idle machine to a build that would put it to use and comes before `waiting`. False when there is none.
+    fn grant_help(&mut self, host: &HostType, waiting: Option<Class>) -> bool {
+        let able = self
+            .state
+            .helped
+            .iter(host)
+            .take_while(|(class, _)| waiting.is_none_or(|waiting| *class < waiting))
+            .take(HELPED_LOOK)
+            .find_map(|(_, number)| {
+                let build = self.state.builds.get(&number)?;
+                let wanted = build.attempt()?.snapshot.clone()?;
+                Some((number, self.idle_for(build, &wanted)?, wanted))
+            });
+        let Some((number, able, wanted)) = able else { return false };
         self.grant(number, &able, Role::Helper, Some(wanted));
         true
     }
 
-    /// The name of the snapshot that a build would make or use on a machine.
-    pub(super) fn snapshot_key(&self, build: &Build, machine: &MachineName) -> Option<SnapshotKey> {
-        let plan = build.plan.snapshot.as_ref()?;
-        if build.snapshot_base.is_empty() {
-            return None;
-        }
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(build.snapshot_base.as_bytes());
-        if !plan.movable {
-            hasher.update(b"\0");
-            hasher.update(self.state.machines.get(machine)?.info.work_folder.as_bytes());
-        }
-        Some(SnapshotKey(hasher.finalize().to_hex().as_str().into()))
+    /// An idle machine that can use a snapshot of a build.
+    fn idle_for(&self, build: &Build, wanted: &SnapshotKey) -> Option<MachineName> {
+        let mut idle = self.state.fleet.idle_by_folder(&build.plan.host).take(FOLDERS_LOOK);
+        idle.find(|name| self.state.snapshot_key(build, name).as_ref() == Some(wanted)).cloned()
     }
 
     fn begin_attempt(&mut self, number: BuildNumber) {
@@ -97,7 +101,7 @@ impl Turn<'_> {
             outcome: Outcome::Passed,
             detail: String::new(),
         };
-        build.progress = Progress::Running(Attempt {
+        build.progress = Progress::Running(Box::new(Attempt {
             number: build.attempts,
             started: now,
             stage: Stage::Preparing,
@@ -109,7 +113,7 @@ impl Turn<'_> {
             shards: Vec::new(),
             helper_faults: 0,
             steps: vec![queued.clone()],
-        });
+        }));
         let id = build.attempt_id();
         self.save_progress(number);
         self.save(Row::Step(id, 0, queued));
@@ -144,9 +148,10 @@ impl Turn<'_> {
             make_exec,
             test_exec,
         };
+        self.state.count(&lease);
         self.state.leases.insert(id, lease);
         self.hold(number, machine, id, role);
-        if let Some(attempt) = self.state.builds.get_mut(&number).and_then(Build::attempt_mut)
+        if let Some(attempt) = self.state.attempt_mut(number)
             && begins
         {
             attempt.make_exec = make_exec;
@@ -177,7 +182,7 @@ impl Turn<'_> {
             Machine::hold(machine, lease, now);
         }
         self.state.reindex_machine(machine);
-        if let Some(attempt) = self.state.builds.get_mut(&number).and_then(Build::attempt_mut) {
+        if let Some(attempt) = self.state.attempt_mut(number) {
             match role {
                 Role::Main => attempt.main = Some(lease),
                 Role::Helper => {
@@ -185,6 +190,23 @@ impl Turn<'_> {
                 }
             }
         }
+    }
+}
+
+impl State {
+    /// The name of the snapshot that a build would make or use on a machine.
+    pub(super) fn snapshot_key(&self, build: &Build, machine: &MachineName) -> Option<SnapshotKey> {
+        let plan = build.plan.snapshot.as_ref()?;
+        if build.snapshot_base.is_empty() {
+            return None;
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(build.snapshot_base.as_bytes());
+        if !plan.movable {
+            hasher.update(b"\0");
+            hasher.update(self.machines.get(machine)?.info.work_folder.as_bytes());
+        }
+        Some(SnapshotKey(hasher.finalize().to_hex().as_str().into()))
     }
 }
 

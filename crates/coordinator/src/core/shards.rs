@@ -3,7 +3,7 @@
 
 use types::{BuildNumber, LeaseId, Outcome, Timestamp};
 
-use super::{Attempt, Build, ListedTest, Role, Row, Shard, ShardState, Stage, Task, turn::Turn};
+use super::{Attempt, ListedTest, Role, Row, Shard, ShardState, Stage, Task, turn::Turn};
 
 impl Turn<'_> {
     /// The tests are known: one entry for each shard, in list order.
@@ -30,7 +30,7 @@ impl Turn<'_> {
         let Some(lease) = self.state.leases.get(&id) else { return };
         let (number, role, attempt_id, test_exec) =
             (lease.build(), lease.role, lease.attempt, lease.test_exec);
-        let Some(attempt) = self.state.builds.get(&number).and_then(Build::attempt) else { return };
+        let Some(attempt) = self.state.attempt(number) else { return };
         let Some(shard) = attempt.next_shard(role) else {
             match role {
                 Role::Main => self.assign(id, Task::Wait),
@@ -52,8 +52,7 @@ impl Turn<'_> {
         let now = self.now;
         let Some(lease) = self.state.leases.get(&id) else { return };
         let (number, attempt_id, machine) = (lease.build(), lease.attempt, lease.machine.clone());
-        let entry =
-            self.state.builds.get_mut(&number).and_then(Build::attempt_mut).and_then(|a| a.shard_mut(shard));
+        let entry = self.state.attempt_mut(number).and_then(|a| a.shard_mut(shard));
         let Some(entry) = entry else { return };
         entry.state = ShardState::Running(id);
         entry.tries += 1;
@@ -105,7 +104,7 @@ impl Turn<'_> {
 
     /// All shards have ended.
     fn conclude(&mut self, number: BuildNumber) {
-        let Some(attempt) = self.state.builds.get(&number).and_then(Build::attempt) else { return };
+        let Some(attempt) = self.state.attempt(number) else { return };
         let failed: Vec<&Shard> =
             attempt.shards.iter().filter(|shard| shard.outcome() != Some(Outcome::Passed)).collect();
         let (outcome, reason) = match failed.as_slice() {
@@ -120,32 +119,42 @@ impl Turn<'_> {
         self.end_attempt(number, outcome, &reason);
     }
 
-    /// A shard could not be run to its end where it was: another machine takes it. False when it was tried too often
+    /// A shard could not be run to its end where it was: another machine takes it. False when that happened too often
     /// and the attempt has ended.
     pub(super) fn give_back(&mut self, number: BuildNumber, shard: u32, reason: &str) -> bool {
         let tries = self.state.limits.shard_tries;
-        let Some(build) = self.state.builds.get_mut(&number) else { return false };
-        let id = build.attempt_id();
-        let Some(attempt) = build.attempt_mut() else { return false };
-        let main = attempt.main;
-        let Some(entry) = attempt.shard_mut(shard) else { return false };
-        let machine = entry.machine.as_ref().map_or("a machine", |name| name.as_str());
-        entry.note = format!("try {} on `{machine}`: {reason}", entry.tries);
-        entry.state = ShardState::Waiting;
-        let (row, exhausted) = (Row::Shard(id, entry.clone()), entry.tries >= tries);
-        self.save(row);
-        if exhausted {
+        let faults = self.put_back(number, shard, reason, true);
+        if faults >= tries {
             let text = format!("shard {shard} could not be run in {tries} tries, the last: {reason}");
             self.fail_attempt(number, &text, true);
             return false;
         }
+        true
+    }
+
+    /// Puts a shard back on the list. Answers how often it could not be run by a fault of the farm.
+    pub(super) fn put_back(&mut self, number: BuildNumber, shard: u32, reason: &str, fault: bool) -> u32 {
+        let tries = self.state.limits.shard_tries;
+        let Some(build) = self.state.builds.get_mut(&number) else { return 0 };
+        let id = build.attempt_id();
+        let Some(attempt) = build.attempt_mut() else { return 0 };
+        let main = attempt.main;
+        let Some(entry) = attempt.shard_mut(shard) else { return 0 };
+        let machine = entry.machine.as_ref().map_or("a machine", |name| name.as_str());
+        entry.note = format!("try {} on `{machine}`: {reason}", entry.tries);
+        entry.state = ShardState::Waiting;
+        entry.faults += u32::from(fault);
+        let (row, faults) = (Row::Shard(id, entry.clone()), entry.faults);
+        self.save(row);
         // The main machine waits for just this.
         let waits = |id: &LeaseId| self.state.leases.get(id).is_some_and(|lease| lease.task == Task::Wait);
-        if let Some(main) = main.filter(waits) {
+        if faults < tries
+            && let Some(main) = main.filter(waits)
+        {
             self.take_shard(main);
         }
         self.changed(number);
-        true
+        faults
     }
 }
 
@@ -168,6 +177,7 @@ impl Shard {
             tests: tests.into_iter().map(|test| test.name).collect(),
             state: ShardState::Waiting,
             tries: 0,
+            faults: 0,
             exec: None,
             machine: None,
             started: None,

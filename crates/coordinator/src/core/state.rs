@@ -7,21 +7,32 @@ use std::{
 
 use types::{BuildNumber, HostType, LeaseId, MachineName, Timestamp};
 
-use super::{Build, BuildKey, Lease, Machine, Progress, SnapshotKey, clocks::Clocks, queue::Queue};
+use super::{
+    Attempt, Build, BuildKey, Class, Lease, Machine, Progress, Role, SnapshotKey,
+    clocks::Clocks,
+    fleet::Fleet,
+    queue::{Queue, Spot, Wishes},
+};
 
 /// How often and how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Attempts of a build, the first included.
+    /// How many attempts of a build may end by a fault of the farm.
     pub attempts: u32,
-    /// How often a shard is begun.
+    /// How often a shard may fail to run to its end by a fault of the farm, in one attempt.
     pub shard_tries: u32,
+    /// How often a build loses its main machine to what is more urgent.
+    pub preemptions: u32,
     /// How long a machine may be away before it is lost.
     pub away: Duration,
     /// The same for machines that have not connected since the coordinator started.
     pub away_at_start: Duration,
     /// How long a build rests after its first fault that no machine's death explains; four times that after the next.
     pub rest: Duration,
+    /// How long a try waits before batch work makes room for it. For what is more urgent it does at once.
+    pub urge: Duration,
+    /// How long tries and batch work wait before every eighth machine goes to what was accepted first.
+    pub patience: Duration,
 }
 
 impl Default for Limits {
@@ -29,9 +40,12 @@ impl Default for Limits {
         Self {
             attempts: 3,
             shard_tries: 3,
+            preemptions: 2,
             away: Duration::from_secs(3),
             away_at_start: Duration::from_secs(20),
             rest: Duration::from_secs(2),
+            urge: Duration::from_secs(30),
+            patience: Duration::from_mins(30),
         }
     }
 }
@@ -44,7 +58,8 @@ const RECENT: usize = 4096;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     pub(super) limits: Limits,
-    pub(super) builds: BTreeMap<BuildNumber, Build>,
+    /// Boxed, since a tree leaves its last nodes half empty when its keys only grow.
+    pub(super) builds: BTreeMap<BuildNumber, Box<Build>>,
     pub(super) keys: BTreeMap<BuildKey, BuildNumber>,
     pub(super) recent: Recent,
     pub(super) machines: BTreeMap<MachineName, Machine>,
@@ -53,13 +68,17 @@ pub struct State {
     /// Builds that need a machine.
     pub(super) queue: Queue,
     /// Builds that would put a further machine to use.
-    pub(super) helped: Queue,
+    pub(super) helped: Wishes,
     /// Builds that rest, by when they go on.
     pub(super) resting: Clocks<BuildNumber>,
     /// Machines that are away with a lease, by when they are lost.
     pub(super) away: Clocks<MachineName>,
-    /// Machines that can take a lease.
-    pub(super) idle: BTreeMap<HostType, BTreeSet<MachineName>>,
+    /// Tries that wait, by when batch work makes room for them.
+    pub(super) urging: Clocks<BuildNumber>,
+    /// Machines by host type.
+    pub(super) fleet: Fleet,
+    /// Host types where something has changed in this step that may let somebody be served. Empty between steps.
+    pub(super) stirred: BTreeSet<HostType>,
     pub(super) next_build: u64,
     pub(super) next_fence: u64,
 }
@@ -100,10 +119,12 @@ impl State {
             leases: BTreeMap::new(),
             snapshots: BTreeSet::new(),
             queue: Queue::default(),
-            helped: Queue::default(),
+            helped: Wishes::default(),
             resting: Clocks::default(),
             away: Clocks::default(),
-            idle: BTreeMap::new(),
+            urging: Clocks::default(),
+            fleet: Fleet::default(),
+            stirred: BTreeSet::new(),
             next_build: 1,
             next_fence: 1,
         }
@@ -111,12 +132,21 @@ impl State {
 
     /// Active builds, by number.
     pub fn builds(&self) -> impl DoubleEndedIterator<Item = &Build> {
-        self.builds.values()
+        self.builds.values().map(|build| &**build)
     }
 
     /// An active build.
     pub fn build(&self, number: BuildNumber) -> Option<&Build> {
-        self.builds.get(&number)
+        self.builds.get(&number).map(|build| &**build)
+    }
+
+    /// The attempt of a build that runs.
+    pub(super) fn attempt(&self, number: BuildNumber) -> Option<&Attempt> {
+        self.builds.get(&number)?.attempt()
+    }
+
+    pub(super) fn attempt_mut(&mut self, number: BuildNumber) -> Option<&mut Attempt> {
+        self.builds.get_mut(&number)?.attempt_mut()
     }
 
     /// Machines, by name.
@@ -139,16 +169,17 @@ impl State {
         self.leases.get(&id)
     }
 
-    /// Builds that wait, in the order of service; those that rest come last.
-    pub fn waiting(&self) -> Vec<BuildNumber> {
-        let mut all = self.queue.all();
-        all.extend(self.resting.keys().copied());
+    /// Builds that wait, in the order of service, at most so many of each host type and class; those that rest come
+    /// last.
+    pub fn waiting(&self, most: usize) -> Vec<BuildNumber> {
+        let mut all = self.queue.in_order(most);
+        all.extend(self.resting.keys().take(most).copied());
         all
     }
 
-    /// A build's place among those that wait for the same host type, from 1.
+    /// A build's place among those that wait for the same host type, from 1, as far as it can be told ahead.
     pub fn position(&self, number: BuildNumber) -> u64 {
-        self.queue.ahead(number) as u64 + 1
+        self.builds.get(&number).map_or(0, |build| self.queue.ahead(build)) as u64 + 1
     }
 
     /// How many builds wait.
@@ -165,31 +196,42 @@ impl State {
     pub fn next_wake(&self) -> Option<Timestamp> {
         let resting = self.resting.first().map(|(at, _)| at);
         let away = self.away.first().map(|(at, _)| at);
-        resting.into_iter().chain(away).min()
+        let urging = self.urging.first().map(|(at, _)| at);
+        resting.into_iter().chain(away).chain(urging).min()
     }
 
     /// Brings the queues in line with a build that has changed.
     pub(super) fn reindex_build(&mut self, number: BuildNumber) {
-        let Some(build) = self.builds.get(&number) else {
-            self.resting.set(&number, None);
-            self.queue.remove(number);
-            self.helped.remove(number);
-            return;
-        };
+        let Some(build) = self.builds.get_mut(&number) else { return };
         let until = match build.progress {
             Progress::Resting(until) => Some(until),
             _ => None,
         };
         self.resting.set(&number, until);
-        if build.needs_machine() {
-            self.queue.insert(build);
-        } else {
-            self.queue.remove(number);
+        let (before, spot) = (build.spot, build.wanted_spot());
+        self.queue.set(build, spot);
+        if before != spot && build.class == Class::Try {
+            let due = (spot != Spot::Out).then(|| build.waiting_since + self.limits.urge);
+            self.urging.set(&number, due);
         }
-        if build.wants_helper() {
+        let wishes = build.wants_helper();
+        if wishes {
             self.helped.insert(build);
         } else {
             self.helped.remove(number);
+        }
+        if spot != Spot::Out || wishes {
+            self.stirred.insert(build.plan.host.clone());
+        }
+    }
+
+    /// Takes a build out of all queues, before it is forgotten.
+    pub(super) fn unqueue(&mut self, number: BuildNumber) {
+        self.resting.set(&number, None);
+        self.urging.set(&number, None);
+        self.helped.remove(number);
+        if let Some(build) = self.builds.get_mut(&number) {
+            self.queue.set(build, Spot::Out);
         }
     }
 
@@ -198,16 +240,26 @@ impl State {
         let Some(machine) = self.machines.get(name) else { return };
         let away = machine.connection.is_none() && machine.lease.is_some();
         self.away.set(name, away.then_some(machine.lost_at));
-        for host in &machine.info.host_types {
-            let idle = self.idle.entry(host.clone()).or_default();
-            if machine.is_idle() {
-                idle.insert(name.clone());
-            } else {
-                idle.remove(name);
-            }
-            if idle.is_empty() {
-                self.idle.remove(host);
-            }
+        self.fleet.set(machine);
+        if machine.is_idle() {
+            self.stirred.extend(machine.info.host_types.iter().cloned());
         }
+    }
+
+    /// A lease has begun: counts it to its share.
+    pub(super) fn count(&mut self, lease: &Lease) {
+        let Some(build) = self.builds.get(&lease.build()) else { return };
+        self.queue.began(build);
+        let spared = lease.role == Role::Main && build.preempted >= self.limits.preemptions;
+        if build.class == Class::Batch && !spared {
+            self.fleet.offer(&build.plan.host, lease);
+        }
+    }
+
+    /// A lease is over.
+    pub(super) fn discount(&mut self, lease: &Lease, now: Timestamp) {
+        let Some(build) = self.builds.get(&lease.build()) else { return };
+        self.queue.ended(build);
+        self.fleet.ended(&build.plan.host, lease, now);
     }
 }

@@ -67,6 +67,8 @@ impl<'a> Turn<'a> {
         let row = Row::BuildProgress {
             number,
             attempts: build.attempts,
+            faults: build.faults,
+            preempted: build.preempted,
             waiting_since: build.waiting_since,
             resting_until: match build.progress {
                 super::Progress::Resting(until) => Some(until),

@@ -1,8 +1,16 @@
-//! Nothing waits without a reason (architecture.md D7): what for, since when, what would end it.
+//! Nothing waits without a reason (architecture.md D7): what for, since when, what would end it, and how long that may
+//! take if it can be told.
 
-use types::{BuildNumber, HostType, Timestamp};
+use std::{collections::BTreeSet, time::Duration};
 
-use super::{Build, Machine, Progress, ShardState, State, Task};
+use types::{BuildNumber, HostType, MachineName, Timestamp};
+
+use super::{Attempt, Build, Machine, Progress, ShardState, Stage, State, Task, build::HELPER_FAULTS};
+
+/// How many machines a reason names.
+const SHOWN: usize = 4;
+/// How many machines are looked at for one that could help.
+const MACHINES_LOOK: usize = 256;
 
 /// Why something waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +23,8 @@ pub struct WaitReason {
     pub unblock: String,
     /// Since when.
     pub since: Timestamp,
+    /// How much longer it may take, as machines lately were kept. None if nobody can tell.
+    pub estimate: Option<Duration>,
 }
 
 /// The kinds of waiting.
@@ -30,6 +40,12 @@ pub enum WaitCode {
     BackingOff,
     /// Shards run elsewhere.
     ShardsRunning,
+    /// Helpers are asked for, and there is no snapshot that they could begin with.
+    NoSnapshot,
+    /// Helpers are asked for, and no other machine can use the snapshot: it is tied to a work folder.
+    SnapshotTied,
+    /// Helpers are asked for, and the last ones could not begin.
+    HelpersFailed,
 }
 
 impl WaitCode {
@@ -41,6 +57,9 @@ impl WaitCode {
             Self::BehindOthers => "BEHIND_OTHERS",
             Self::BackingOff => "BACKING_OFF",
             Self::ShardsRunning => "SHARDS_RUNNING",
+            Self::NoSnapshot => "NO_SNAPSHOT",
+            Self::SnapshotTied => "SNAPSHOT_TIED",
+            Self::HelpersFailed => "HELPERS_FAILED",
         }
     }
 }
@@ -53,14 +72,15 @@ impl State {
             Progress::Resting(until) => Some(WaitReason {
                 code: WaitCode::BackingOff,
                 text: format!(
-                    "attempt {} of {} ended by a fault of the farm: {}",
-                    build.attempts, self.limits.attempts, build.last_fault
+                    "{} of the {} faults of the farm that it may have are used up, the last: {}",
+                    build.faults, self.limits.attempts, build.last_fault
                 ),
                 unblock: format!(
                     "it is tried again {} s after that",
                     until.since(build.waiting_since).as_secs()
                 ),
                 since: build.waiting_since,
+                estimate: None,
             }),
             Progress::Queued => Some(self.machine_wait(build)),
             Progress::Running(_) if build.needs_machine() => Some(self.machine_wait(build)),
@@ -76,6 +96,7 @@ impl State {
                     text: format!("{running} shards run on other machines"),
                     unblock: "they end".to_owned(),
                     since: main.task_since,
+                    estimate: None,
                 })
             }
         }
@@ -100,37 +121,109 @@ impl State {
             text: format!("{ahead} shards are before it, for {machines} machines"),
             unblock: "one of the build's machines ends its shard".to_owned(),
             since: attempt.shards.iter().filter_map(|s| s.started).min().unwrap_or(attempt.started),
+            estimate: None,
         })
     }
 
     fn machine_wait(&self, build: &Build) -> WaitReason {
         let host = &build.plan.host;
-        let connected: Vec<&Machine> = self.machines_of(host).filter(|m| m.connection.is_some()).collect();
-        let ahead = self.queue.ahead(build.number);
-        let (code, text, unblock) = if connected.is_empty() {
+        let connected = self.fleet.connected(host);
+        let count = connected.len();
+        let ahead = self.queue.ahead(build);
+        let (code, mut text, unblock) = if count == 0 {
             let text = format!("no machine of host type `{host}` is connected");
             (WaitCode::NoMachine, text, format!("a machine of host type `{host}` connects"))
+        } else if self.fleet.fit(host) == 0 {
+            let text = format!("no machine of host type `{host}` takes work: {}", self.describe_some(host));
+            (WaitCode::NoMachine, text, "one of them is mended, or another connects".to_owned())
         } else if ahead > 0 {
             let text = format!("{ahead} builds for `{host}` are served before it");
             (WaitCode::BehindOthers, text, "they have been given machines".to_owned())
         } else {
-            let works =
-                connected.iter().map(|machine| self.describe(machine)).take(4).collect::<Vec<_>>().join(", ");
-            let text = format!("none of {} machines of `{host}` is free: {works}", connected.len());
+            let text = format!("none of {count} machines of `{host}` is free: {}", self.describe_some(host));
             (WaitCode::AllBusy, text, "one of them is free again".to_owned())
         };
-        WaitReason { code, text, unblock, since: build.waiting_since }
+        if !build.last_fault.is_empty() {
+            text = format!("{text}; before, {}", build.last_fault);
+        }
+        let estimate = self.fleet.estimate(host, ahead);
+        WaitReason { code, text, unblock, since: build.waiting_since, estimate }
+    }
+
+    /// Why a build that would put further machines to use has fewer than it asks for; none when it has all of them, asks
+    /// for none, or is not that far.
+    pub fn helper_wait(&self, number: BuildNumber) -> Option<WaitReason> {
+        let build = self.builds.get(&number)?;
+        let attempt = build.attempt()?;
+        let lacks = build.plan.is_sharded()
+            && attempt.stage == Stage::Testing
+            && (attempt.helpers.len() as u32) < build.plan.helpers
+            && attempt.shards.iter().any(|shard| shard.state == ShardState::Waiting);
+        if !lacks || build.needs_machine() {
+            return None;
+        }
+        let since = attempt.shards.iter().filter_map(|s| s.started).min().unwrap_or(attempt.started);
+        let (code, text, unblock) = self.lacks_helpers(build, attempt);
+        Some(WaitReason { code, text, unblock: unblock.to_owned(), since, estimate: None })
+    }
+
+    fn lacks_helpers(&self, build: &Build, attempt: &Attempt) -> (WaitCode, String, &'static str) {
+        let (host, asked) = (&build.plan.host, build.plan.helpers);
+        let wanted = format!("it asks for {asked} helpers and has {}", attempt.helpers.len());
+        let Some(snapshot) = &attempt.snapshot else {
+            let text = format!("{wanted}: no snapshot is kept that they could begin with");
+            return (WaitCode::NoSnapshot, text, "set `snapshot.enabled` for its builder");
+        };
+        if attempt.helper_faults >= HELPER_FAULTS {
+            let text = format!("{wanted}: {} helpers could not begin", attempt.helper_faults);
+            return (WaitCode::HelpersFailed, text, "the next attempt begins; the steps of this one say why");
+        }
+        let held: BTreeSet<&MachineName> =
+            attempt.leases().filter_map(|id| Some(&self.leases.get(&id)?.machine)).collect();
+        let mut others = self.fleet.connected(host).filter(|name| !held.contains(name)).peekable();
+        if others.peek().is_none() {
+            let text = format!("{wanted}: no other machine of host type `{host}` is connected");
+            return (WaitCode::NoMachine, text, "one connects");
+        }
+        let able = others
+            .take(MACHINES_LOOK)
+            .filter(|name| self.snapshot_key(build, name).as_ref() == Some(snapshot))
+            .take(SHOWN)
+            .filter_map(|name| self.machines.get(name))
+            .map(|machine| self.describe(machine))
+            .collect::<Vec<_>>();
+        if able.is_empty() {
+            let text = format!(
+                "{wanted}: what make left is tied to its work folder, `snapshot.movable` is not set, and no other \
+                 machine works in a folder of the same path"
+            );
+            return (WaitCode::SnapshotTied, text, "set `snapshot.movable` if what make leaves can be moved");
+        }
+        if self.queue.is_empty(host) {
+            let text = format!("{wanted}: no other machine is free: {}", able.join(", "));
+            return (WaitCode::AllBusy, text, "one of them is free again");
+        }
+        let text = format!("{wanted}: builds of `{host}` that have no machine at all are served before it");
+        (WaitCode::BehindOthers, text, "they have been given machines")
     }
 
     /// Machines that serve a host type, by name.
     pub fn machines_of(&self, host: &HostType) -> impl Iterator<Item = &Machine> {
-        self.machines.values().filter(move |machine| machine.info.host_types.contains(host))
+        self.fleet.known(host).filter_map(|name| self.machines.get(name))
+    }
+
+    fn describe_some(&self, host: &HostType) -> String {
+        let shown = self.fleet.connected(host).take(SHOWN).filter_map(|name| self.machines.get(name));
+        shown.map(|machine| self.describe(machine)).collect::<Vec<_>>().join(", ")
     }
 
     fn describe(&self, machine: &Machine) -> String {
         let name = &machine.info.name;
         match machine.lease.and_then(|id| self.leases.get(&id)) {
             Some(lease) => format!("`{name}` works on {}", lease.works_on()),
+            None if !machine.problem.is_empty() => {
+                format!("`{name}` is {}: {}", machine.state(), machine.problem)
+            }
             None => format!("`{name}` is {}", machine.state()),
         }
     }

@@ -59,8 +59,20 @@ fn wait(reason: &WaitReason) -> wire::WaitReason {
     wire::WaitReason {
         code: reason.code.as_str().to_owned(),
         text: reason.text.clone(),
-        unblock: reason.unblock.clone(),
+        unblock: match reason.estimate {
+            Some(estimate) => format!("{}, {} if all goes as lately", reason.unblock, about(estimate)),
+            None => reason.unblock.clone(),
+        },
         since: time(Some(reason.since)),
+    }
+}
+
+/// A duration that is no more than a guess.
+fn about(duration: std::time::Duration) -> String {
+    match duration.as_secs() {
+        0..100 => format!("in about {} s", duration.as_secs().max(1)),
+        100..6000 => format!("in about {} min", duration.as_secs() / 60),
+        _ => format!("in about {} h", duration.as_secs() / 3600),
     }
 }
 

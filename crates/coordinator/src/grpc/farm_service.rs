@@ -39,7 +39,7 @@ impl FarmService for Farmland {
         let look = move |state: &State| {
             let machines: Vec<wire::Machine> =
                 state.machines().map(|found| machine(state, found, now)).collect();
-            let queue: Vec<BuildNumber> = state.waiting().into_iter().take(QUEUE).collect();
+            let queue: Vec<BuildNumber> = state.waiting(QUEUE).into_iter().take(QUEUE).collect();
             (machines, queue, state.waiting_len())
         };
         let (machines, waiting, queue_length) = self.viewer.handle.ask(look).await.map_err(stopping)?;

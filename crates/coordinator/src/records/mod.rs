@@ -14,6 +14,7 @@ pub(crate) use sql::SqlRecords;
 pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, sql: include_str!("schema.sql") },
     Migration { version: 2, sql: store::logs::MIGRATION_SQL },
+    Migration { version: 3, sql: include_str!("budgets.sql") },
 ];
 
 /// The name of the cursor in `meta`.

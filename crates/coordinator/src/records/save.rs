@@ -21,11 +21,29 @@ const META: &str =
 pub(crate) fn save(batch: &mut Batch, row: Row) {
     match row {
         Row::Build(row) => build(batch, &row),
-        Row::BuildProgress { number, attempts, waiting_since, resting_until, last_fault, started } => {
+        Row::BuildProgress {
+            number,
+            attempts,
+            faults,
+            preempted,
+            waiting_since,
+            resting_until,
+            last_fault,
+            started,
+        } => {
             batch.push(
-                "UPDATE builds SET attempts = $2, waiting_since = $3, resting_until = $4, last_fault = $5, \
-                 started = COALESCE($6, started) WHERE number = $1",
-                values![number, attempts, waiting_since, resting_until, last_fault, started],
+                "UPDATE builds SET attempts = $2, faults = $3, preempted = $4, waiting_since = $5, \
+                 resting_until = $6, last_fault = $7, started = COALESCE($8, started) WHERE number = $1",
+                values![
+                    number,
+                    attempts,
+                    faults,
+                    preempted,
+                    waiting_since,
+                    resting_until,
+                    last_fault,
+                    started
+                ],
             );
         }
         Row::BuildEnd(end) => build_end(batch, &end),
@@ -158,11 +176,11 @@ fn shard(batch: &mut Batch, id: AttemptId, row: &Shard) {
         _ => None,
     };
     batch.push(
-        "INSERT INTO shards (build, attempt, shard, tests, estimates, outcome, lease, tries, exec, machine, started, \
-         ended, note) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
+        "INSERT INTO shards (build, attempt, shard, tests, estimates, outcome, lease, tries, faults, exec, machine, \
+         started, ended, note) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
          ON CONFLICT (build, attempt, shard) DO UPDATE SET outcome = excluded.outcome, lease = excluded.lease, \
-         tries = excluded.tries, exec = excluded.exec, machine = excluded.machine, started = excluded.started, \
-         ended = excluded.ended, note = excluded.note",
+         tries = excluded.tries, faults = excluded.faults, exec = excluded.exec, machine = excluded.machine, \
+         started = excluded.started, ended = excluded.ended, note = excluded.note",
         values![
             id.build,
             id.attempt,
@@ -172,6 +190,7 @@ fn shard(batch: &mut Batch, id: AttemptId, row: &Shard) {
             row.outcome(),
             lease,
             row.tries,
+            row.faults,
             row.exec,
             row.machine.as_ref(),
             row.started,

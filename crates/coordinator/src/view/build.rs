@@ -41,7 +41,7 @@ pub(super) fn waiting(reason: &WaitReason, position: Option<u64>) -> Waiting {
         unblock: reason.unblock.clone(),
         since: reason.since,
         position,
-        eta_ms: None,
+        eta_ms: reason.estimate.map(|estimate| estimate.as_millis() as u64),
     }
 }
 

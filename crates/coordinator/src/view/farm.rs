@@ -280,7 +280,7 @@ fn look(state: &State, pools: &BTreeMap<HostType, String>, now: Timestamp) -> Lo
     Look {
         machines: state.machines().map(|found| machine(state, found, pools, now)).collect(),
         queue: state
-            .waiting()
+            .waiting(QUEUE)
             .into_iter()
             .take(QUEUE)
             .filter_map(|number| queue_item(state, number))

@@ -102,7 +102,8 @@ impl Active {
         let shards = build.attempt().map_or(0, |attempt| attempt.shards.len() as u32);
         let position = build.needs_machine().then(|| state.position(number));
         Some(Self {
-            wait: state.wait_reason(number),
+            // A build that runs may still wait for help.
+            wait: state.wait_reason(number).or_else(|| state.helper_wait(number)),
             position,
             shard_waits: (1..=shards.min(200))
                 .filter_map(|n| Some((n, state.shard_wait(number, n)?)))

@@ -1,5 +1,6 @@
 //! The rules of the core as sentences, and random lives of a farm with its invariants checked after every step.
 
+mod order;
 mod random;
 mod rules;
 mod tables;

@@ -4,11 +4,11 @@ use proptest::prelude::*;
 use types::Outcome;
 
 use super::world::{World, done, listed, new_build, plan};
-use crate::core::{Event, Task, TaskResult};
+use crate::core::{Class, Event, Task, TaskResult};
 
 #[derive(Debug, Clone, Copy)]
 enum Happening {
-    Accept(u8, u32, bool, bool),
+    Accept(u8, u32, bool, Keeps),
     Connect(u8),
     Disconnect(u8),
     Wipe(u8),
@@ -21,9 +21,20 @@ enum Happening {
     Restart,
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Keeps {
+    Nothing,
+    Tied,
+    Movable,
+}
+
+fn keeps() -> impl Strategy<Value = Keeps> {
+    prop_oneof![1 => Just(Keeps::Nothing), 1 => Just(Keeps::Tied), 3 => Just(Keeps::Movable)]
+}
+
 fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
-        3 => (any::<u8>(), 0..3_u32, any::<bool>(), any::<bool>()).prop_map(|(a, b, c, d)| Happening::Accept(a, b, c, d)),
+        3 => (any::<u8>(), 0..3_u32, any::<bool>(), keeps()).prop_map(|(a, b, c, d)| Happening::Accept(a, b, c, d)),
         3 => (0..4_u8).prop_map(Happening::Connect),
         1 => (0..4_u8).prop_map(Happening::Disconnect),
         1 => (0..4_u8).prop_map(Happening::Wipe),
@@ -31,7 +42,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => any::<usize>().prop_map(Happening::Repeat),
         5 => any::<bool>().prop_map(Happening::Clean),
         1 => any::<usize>().prop_map(Happening::Cancel),
-        2 => (0..5_u64).prop_map(Happening::Pass),
+        2 => prop_oneof![6 => 0..5_u64, 1 => Just(40), 1 => Just(2000)].prop_map(Happening::Pass),
         1 => Just(Happening::DropSnapshots),
         1 => Just(Happening::Restart),
     ]
@@ -39,8 +50,16 @@ fn happening() -> impl Strategy<Value = Happening> {
 
 fn live(world: &mut World, happening: Happening) {
     match happening {
-        Happening::Accept(seed, helpers, sharded, snapshot) => {
-            world.accept(new_build(seed, plan(helpers, sharded, snapshot)));
+        Happening::Accept(seed, helpers, sharded, keeps) => {
+            let mut plan = plan(helpers, sharded, !matches!(keeps, Keeps::Nothing));
+            if let Some(snapshot) = &mut plan.snapshot {
+                snapshot.movable = matches!(keeps, Keeps::Movable);
+            }
+            let mut build = new_build(seed, plan);
+            build.class = Class::ALL[usize::from(seed / 2) % 4];
+            build.git_ref = format!("refs/heads/b{}", seed % 3);
+            build.author = format!("author {}", seed % 5);
+            world.accept(build);
         }
         Happening::Connect(n) => world.connect(&format!("m{n}")),
         Happening::Disconnect(n) => world.disconnect(&format!("m{n}")),

@@ -64,7 +64,7 @@ fn the_newest_commit_is_built_first_unless_somebody_waits_for_another() {
     wanted.class = Class::Try;
     wanted.commit_time = types::Timestamp(1);
     world.accept(wanted);
-    assert_eq!(world.state.waiting(), [4, 2, 3, 1].map(BuildNumber));
+    assert_eq!(world.state.waiting(10), [4, 2, 3, 1].map(BuildNumber));
 }
 
 #[test]

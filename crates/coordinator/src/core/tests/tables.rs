@@ -12,6 +12,8 @@ use crate::core::{
 #[derive(Debug, Clone)]
 struct Progress {
     attempts: u32,
+    faults: u32,
+    preempted: u32,
     waiting_since: Timestamp,
     resting_until: Option<Timestamp>,
     last_fault: String,
@@ -36,15 +38,26 @@ impl Tables {
             Row::Build(row) => {
                 let progress = Progress {
                     attempts: 0,
+                    faults: 0,
+                    preempted: 0,
                     waiting_since: row.created,
                     resting_until: None,
                     last_fault: String::new(),
                 };
                 self.builds.insert(row.number, (*row, progress));
             }
-            Row::BuildProgress { number, attempts, waiting_since, resting_until, last_fault, .. } => {
+            Row::BuildProgress {
+                number,
+                attempts,
+                faults,
+                preempted,
+                waiting_since,
+                resting_until,
+                last_fault,
+                ..
+            } => {
                 let entry = self.builds.get_mut(&number).unwrap();
-                entry.1 = Progress { attempts, waiting_since, resting_until, last_fault };
+                entry.1 = Progress { attempts, faults, preempted, waiting_since, resting_until, last_fault };
             }
             Row::BuildEnd(end) => self.ends.push(end),
             Row::Attempt(row) => {
@@ -95,6 +108,8 @@ impl Tables {
                 RestoredBuild {
                     row: row.clone(),
                     attempts: progress.attempts,
+                    faults: progress.faults,
+                    preempted: progress.preempted,
                     waiting_since: progress.waiting_since,
                     resting_until: progress.resting_until,
                     last_fault: progress.last_fault.clone(),
