@@ -182,6 +182,7 @@ fn draw(shared: &Shared, build: &BuildView) -> Page {
         body: Markup(render(&template)),
         icon,
         live: Some(format!("/events?build={}", build.number)),
+        ..Page::default()
     }
 }
 

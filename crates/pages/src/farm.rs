@@ -63,6 +63,7 @@ fn draw(shared: &Shared, farm: &FarmView) -> Page {
         body: Markup(render(&template)),
         icon,
         live: Some("/events?farm".to_owned()),
+        ..Page::default()
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Params {
 
 const DEFAULT_ROWS: usize = 30;
 const MAX_ROWS: usize = 200;
+/// So many rows fill any screen.
+const SCREEN: usize = 40;
 /// How many commits a filter looks through when it chooses among them.
 const FILTERED_ROWS: usize = 200;
 /// Up to so many builders there is room for words in the cells.
@@ -192,6 +194,12 @@ fn draw(shared: &Shared, params: &Params, filter: &Filter, grid: &GridView) -> P
         body: Markup(render(&template)),
         icon,
         live: live.or(Some("/events?farm".into())),
+        expect: shown
+            .iter()
+            .take(SCREEN)
+            .next_back()
+            .filter(|_| columns > 0)
+            .map(|row| rows::anchor(row.commit.hash)),
     }
 }
 

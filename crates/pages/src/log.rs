@@ -233,6 +233,7 @@ fn draw(params: &Params, opened: &Opened) -> Page {
         body: Markup(render(&template)),
         icon,
         live: live.or_else(|| (!log.finished).then(|| format!("/events?build={}", log.build))),
+        ..Page::default()
     }
 }
 

@@ -35,6 +35,9 @@ pub struct Page {
     /// Where the page hears what changed: `/events?…`. Elements with `data-live` and an id are then kept current by
     /// reading the page's own address again.
     pub live: Option<String>,
+    /// The id of an element that the browser waits for before it draws anything: laying out half a screen, and then
+    /// all of it, costs more than the moment it takes to arrive. A browser that knows no such wait draws at once.
+    pub expect: Option<String>,
 }
 
 impl Page {
@@ -53,6 +56,7 @@ struct Shell<'a> {
     icon: &'a str,
     script: &'a str,
     live: Option<&'a str>,
+    expect: Option<&'a str>,
     nav: &'a [NavEntry],
     current: &'a str,
     now: Markup,
@@ -73,6 +77,7 @@ pub fn shell(options: &Options, page: &Page) -> String {
         icon: assets::path(icon),
         script: assets::path("farm.js"),
         live: page.live.as_deref(),
+        expect: page.expect.as_deref(),
         nav: &options.navigation(),
         current: &page.current,
         now: words::clock_element(options.clock.now()),

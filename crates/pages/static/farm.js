@@ -11,12 +11,15 @@
     : s < 172800 ? two(s / 3600 | 0, "h", (s / 60 | 0) % 60, "m") : two(s / 86400 | 0, "d", (s / 3600 | 0) % 24, "h");
   const rough = (s, units) => s < 60 ? s + units[0] : s < 5400 ? (s / 60 | 0) + units[1]
     : s < 172800 ? (s / 3600 | 0) + units[2] : (s / 86400 | 0) + units[3];
-  const clock = (date) => date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  // Made once: making one is slow.
+  const whole = new Intl.DateTimeFormat([], { dateStyle: "full", timeStyle: "long" });
+  const hour = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit" });
+  const clock = (date) => hour.format(date);
   const times = (within = document) => {
     for (const element of all("time", within)) {
       const date = new Date(element.dateTime);
       const age = Math.round((Date.now() + skew - date) / 1000);
-      element.title = date.toLocaleString([], { dateStyle: "full", timeStyle: "long" });
+      element.title = whole.format(date);
       const data = element.dataset;
       const text = "clock" in data ? clock(date) : "short" in data ? rough(Math.max(age, 0), ["s", "m", "h", "d"])
         : "lasting" in data ? duration(Math.max(age, 0))

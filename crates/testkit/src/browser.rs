@@ -133,6 +133,27 @@ impl Browser {
         self.devtools("Emulation.setScriptExecutionDisabled", json!({ "value": !allow })).await.map(drop)
     }
 
+    /// For how many milliseconds a page's own thread works until the page is drawn: the best of three. What else the
+    /// machine does counts little.
+    pub async fn work(&self, url: &str) -> anyhow::Result<f64> {
+        let mut best = f64::MAX;
+        for _ in 0..3 {
+            self.open("about:blank").await?;
+            self.devtools("Performance.disable", json!({})).await?;
+            self.devtools("Performance.enable", json!({ "timeDomain": "threadTicks" })).await?;
+            self.open(url).await?;
+            self.run_async("const done = arguments[0]; requestAnimationFrame(() => setTimeout(done, 20))")
+                .await?;
+            let found = self.devtools("Performance.getMetrics", json!({})).await?;
+            let metrics = found["metrics"].as_array().context("read the metrics")?;
+            let work = metrics.iter().find(|one| one["name"] == "TaskDuration");
+            let seconds =
+                work.and_then(|work| work["value"].as_f64()).context("find the work among the metrics")?;
+            best = best.min(seconds * 1000.0);
+        }
+        Ok(best)
+    }
+
     /// What the window shows, as base64 of a PNG.
     pub async fn screenshot(&self) -> anyhow::Result<String> {
         let answer = self.devtools("Page.captureScreenshot", json!({"format": "png"})).await?;

@@ -42,6 +42,17 @@ pub(crate) struct Group {
     pub columns: Vec<Column>,
 }
 
+impl Group {
+    /// How many columns it has, as classes that add up: ` n20 n3`. The style sheet makes a width of them, so that a
+    /// browser need not look into a group that is out of sight.
+    pub(crate) fn width_classes(&self) -> String {
+        let count = self.columns.len();
+        let digits = [(100, count / 100), (10, count / 10 % 10), (1, count % 10)];
+        let class = |(unit, digit): (usize, usize)| format!(" n{}", unit * digit);
+        digits.into_iter().filter(|(_, digit)| *digit > 0).map(class).collect()
+    }
+}
+
 /// A name's system, if it speaks of one, and the rest in words: `linux-amd64-race` is linux, `amd64 race`.
 fn parse(name: &str) -> (Option<&'static str>, String) {
     let mut rest: Vec<&str> = name.split('-').collect();
@@ -130,6 +141,15 @@ mod tests {
             shown(&["windows-amd64", "linux-arm64", "linux-amd64-race", "linux-amd64", "windows-386"]),
             ["linux: amd64, amd64 race, arm64", "windows: amd64, 386"]
         );
+    }
+
+    #[test]
+    fn the_classes_of_a_group_add_up_to_its_width() {
+        let group = |count: usize| {
+            let column = Column { index: 0, label: String::new(), name: String::new() };
+            Group { title: String::new(), columns: vec![column; count] }.width_classes()
+        };
+        assert_eq!([group(3), group(20), group(47), group(208)], [" n3", " n20", " n40 n7", " n200 n8"]);
     }
 
     #[test]

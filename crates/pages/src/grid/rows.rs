@@ -107,7 +107,7 @@ fn draw_cells(row: &GridRow, groups: &[Group]) -> Markup {
         let worst =
             group.columns.iter().map(|column| cell(column.index).state).min_by_key(|state| urgency(*state));
         let mut marked = false;
-        out.raw("<div role=cell class=g>");
+        out.raw("<div role=cell class=\"g").raw(&group.width_classes()).raw("\">");
         for column in &group.columns {
             let cell = cell(column.index);
             let mark = !marked && Some(cell.state) == worst;

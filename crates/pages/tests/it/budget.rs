@@ -37,13 +37,14 @@ async fn two_hundred_builders_times_a_hundred_commits_are_small() {
 #[tokio::test]
 async fn two_hundred_builders_times_a_hundred_commits_are_quick() {
     let farm = large().await;
-    farm.text("/?limit=100").await;
+    compressed(&farm, "/?limit=100").await;
     let mut best = Duration::MAX;
-    for _ in 0..5 {
+    for _ in 0..10 {
         let begin = Instant::now();
-        farm.text("/?limit=100").await;
+        compressed(&farm, "/?limit=100").await;
         best = best.min(begin.elapsed());
     }
+    eprintln!("200 × 100: {best:?} until it is read, compressed");
     if !cfg!(debug_assertions) {
         assert!(best < Duration::from_millis(20), "{best:?}");
     }

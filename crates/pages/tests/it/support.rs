@@ -52,6 +52,25 @@ impl Served {
     }
 }
 
+/// A served page of nothing but a table of links.
+pub(crate) struct Plain {
+    pub(crate) url: String,
+    _stop: DropGuard,
+}
+
+/// Serves a table with a link in each cell, as anybody would write it: what the work of a large page is compared with.
+pub(crate) async fn serve_plain_table(columns: usize, rows: usize) -> Plain {
+    let row = format!("<tr>{}</tr>", "<td><a href=/>passed</a></td>".repeat(columns));
+    let page = format!("<!doctype html><title>Plain</title><table>{}</table>", row.repeat(rows));
+    let router = axum::Router::new().route("/", axum::routing::get(async move || axum::response::Html(page)));
+    let stop = CancellationToken::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind loopback");
+    let url = format!("http://{}/", listener.local_addr().expect("bound"));
+    let served = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    runtime::Tasks::new(stop.clone()).service("plain table", async move { Ok(served.await?) });
+    Plain { url, _stop: stop.drop_guard() }
+}
+
 /// The words of a document, as somebody without style sheets and scripts reads them.
 pub(crate) fn words(html: &str) -> String {
     let mut out = String::new();
