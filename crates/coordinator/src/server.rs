@@ -22,7 +22,7 @@ use crate::{
     ports::NoWitness,
     records::{MIGRATIONS, SqlRecords, read},
     settings::Settings,
-    shell::{Hub, Inbox, Machines},
+    shell::{FarmLogs, Hub, Inbox, Machines},
     snapshots,
     view::{PagesSource, Viewer},
 };
@@ -208,7 +208,7 @@ async fn ground(config: &Config, tasks: &Tasks) -> Result<Ground, BindError> {
     let ports = Ports {
         records: records.clone(),
         found: records,
-        logs: Arc::new(logs.clone()),
+        logs: Arc::new(FarmLogs { logs: logs.clone(), database: database.clone() }),
         blobs: Arc::clone(&blobs),
         mutations: Arc::new(maintnerd),
         commits: Arc::new(mirror.clone()),

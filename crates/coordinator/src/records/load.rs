@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use store::{Database, ReadError, Row};
-use types::{AttemptId, BuildNumber, Fence, Timestamp};
+use types::{AttemptId, BuildNumber, ExecId, Fence, Timestamp};
 
 use super::FENCE;
 use crate::core::{
@@ -208,6 +208,16 @@ fn machine(row: &Row) -> Result<(MachineInfo, Timestamp), LoadError> {
         pid: row.number("pid")?,
     };
     Ok((info, row.time("since")?))
+}
+
+/// How many bytes commands of an attempt wrote themselves, of those whose log ends with a line of the farm's.
+pub(crate) async fn own_output(
+    database: &Database,
+    id: AttemptId,
+) -> Result<BTreeMap<ExecId, u64>, ReadError> {
+    let sql = "SELECT id, output FROM execs WHERE build = $1 AND attempt = $2 AND output IS NOT NULL";
+    let rows = database.read(sql, vec![id.build.into(), id.attempt.into()]).await?;
+    rows.iter().map(|row| Ok((row.parse("id")?, row.number("output")?))).collect()
 }
 
 /// How long tests of a builder lately took, in milliseconds.

@@ -7,6 +7,7 @@ mod sql;
 
 use store::Migration;
 
+pub(crate) use save::own_output;
 use save::save;
 pub(crate) use sql::SqlRecords;
 
@@ -15,6 +16,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, sql: include_str!("schema.sql") },
     Migration { version: 2, sql: store::logs::MIGRATION_SQL },
     Migration { version: 3, sql: include_str!("budgets.sql") },
+    Migration { version: 4, sql: include_str!("output.sql") },
 ];
 
 /// The name of the cursor in `meta`.

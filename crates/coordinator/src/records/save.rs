@@ -1,7 +1,7 @@
 //! Rows of the core as SQL.
 
 use store::{Batch, Value};
-use types::AttemptId;
+use types::{AttemptId, ExecId};
 
 use super::{CURSOR, FENCE};
 use crate::core::{
@@ -226,6 +226,13 @@ fn exec(batch: &mut Batch, row: &ExecRow) {
         "INSERT INTO execs (id, lease, build, attempt, kind, shard) VALUES ($1, $2, $3, $4, $5, $6)",
         values![row.id, row.lease, row.attempt.build, row.attempt.attempt, row.kind, row.shard],
     );
+}
+
+/// What stores how many bytes of its log a command wrote itself, before the farm adds a line of its own.
+pub(crate) fn own_output(exec: ExecId, bytes: u64) -> Batch {
+    let mut batch = Batch::new();
+    batch.push("UPDATE execs SET output = $2 WHERE id = $1", values![exec, bytes]);
+    batch
 }
 
 fn step(batch: &mut Batch, id: AttemptId, index: u32, row: StepRecord) {

@@ -13,10 +13,16 @@ use async_trait::async_trait;
 use buildlet_client::{BuildletClient, Error, ExecEvent, ExecSpec, Fetched, Lease, Status};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::BoxStream};
-use store::logs::{LogError, LogStore, LogWriter};
+use store::{
+    Database,
+    logs::{LogError, LogStore, LogWriter},
+};
 use types::ExecId;
 
-use crate::ports::{Buildlet, ExecLog, Logs, MutationLog};
+use crate::{
+    ports::{Buildlet, ExecLog, Logs, MutationLog},
+    records,
+};
 
 #[async_trait]
 impl Buildlet for BuildletClient {
@@ -61,37 +67,55 @@ impl Buildlet for BuildletClient {
     }
 }
 
+/// The log store, with a note of which bytes are the farm's own.
+pub(crate) struct FarmLogs {
+    pub(crate) logs: LogStore,
+    pub(crate) database: Database,
+}
+
+struct FarmLog {
+    exec: ExecId,
+    writer: LogWriter,
+    database: Database,
+}
+
 #[async_trait]
-impl Logs for LogStore {
+impl Logs for FarmLogs {
     async fn writer(&self, exec: ExecId) -> Result<Box<dyn ExecLog>, LogError> {
-        Ok(Box::new(LogStore::writer(self, exec).await?))
+        let writer = self.logs.writer(exec).await?;
+        Ok(Box::new(FarmLog { exec, writer, database: self.database.clone() }))
     }
 
     async fn read(&self, exec: ExecId, range: Range<u64>) -> Result<Bytes, LogError> {
-        LogStore::read(self, exec, range).await
+        self.logs.read(exec, range).await
     }
 }
 
 #[async_trait]
-impl ExecLog for LogWriter {
+impl ExecLog for FarmLog {
     fn position(&self) -> u64 {
-        LogWriter::position(self)
+        self.writer.position()
     }
 
     fn is_finished(&self) -> bool {
-        LogWriter::is_finished(self)
+        self.writer.is_finished()
     }
 
     async fn push(&mut self, offset: u64, data: Bytes) -> Result<(), LogError> {
-        LogWriter::push(self, offset, data).await
+        self.writer.push(offset, data).await
     }
 
     async fn flush(&mut self) -> Result<(), LogError> {
-        LogWriter::flush(self).await
+        self.writer.flush().await
     }
 
-    async fn finish_with(self: Box<Self>, last: Bytes) -> Result<(), LogError> {
-        LogWriter::finish_with(*self, last).await
+    async fn finish_with(mut self: Box<Self>, last: Bytes) -> Result<(), LogError> {
+        if !last.is_empty() && !self.writer.is_finished() {
+            // Before the line itself: whoever looks for the line that tells of a failure must not find ours.
+            self.writer.flush().await?;
+            self.database.write(records::own_output(self.exec, self.writer.position())).await?;
+        }
+        self.writer.finish_with(last).await
     }
 }
 

@@ -11,6 +11,7 @@ mod runner;
 mod snapshots;
 
 pub(crate) use actor::{Actor, Ground, Handle, Inbox, Stopped};
+pub(crate) use adapters::FarmLogs;
 pub(crate) use hub::{Change, Hub};
 pub(crate) use machines::Machines;
 pub(crate) use outbox::Outbox;

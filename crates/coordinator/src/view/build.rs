@@ -54,14 +54,15 @@ pub(super) async fn failure_line(logs: &LogStore, log: &MergedLog) -> Result<Opt
     Ok(told.map(|line| line.number))
 }
 
-/// The last lines of a part, those that tell marked.
+/// The last lines that the command of a part wrote, those that tell marked. What the farm says of a command is shown
+/// only where the command itself said nothing.
 async fn tail(
     logs: &LogStore,
     log: &MergedLog,
     part: &LogPart,
     byte: u64,
 ) -> Result<Vec<LogLine>, ViewError> {
-    let end = byte + part.bytes;
+    let end = byte + if part.own_bytes > 0 { part.own_bytes } else { part.bytes };
     let (first, start) = log.line_at(logs, end.saturating_sub(TAIL).max(byte)).await?;
     let bytes = log.bytes(logs, start..end).await?;
     let text = String::from_utf8_lossy(&bytes);

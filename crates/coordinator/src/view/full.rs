@@ -214,7 +214,8 @@ impl Viewer {
                 _ => Ok(None),
             };
         };
-        let log = Arc::new(MergedLog::read(&self.logs, found).await?);
+        let own = load::own_output(&self.database, found.row.id).await?;
+        let log = Arc::new(MergedLog::read(&self.logs, found, &own).await?);
         if log.finished {
             self.kept().keep(found.row.id, Arc::clone(&log));
         }

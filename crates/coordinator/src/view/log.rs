@@ -1,7 +1,7 @@
 //! The merged log of an attempt: the output of make, of the list if it failed, then of the shards in list order. While
 //! the attempt runs it ends at the first shard that has not ended, so that what was shown never changes.
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
 use bytes::Bytes;
 use store::logs::{LogError, LogStore, Merged, Part};
@@ -21,6 +21,8 @@ pub(crate) struct LogPart {
     pub(crate) outcome: Option<Outcome>,
     pub(crate) millis: Option<u64>,
     pub(crate) bytes: u64,
+    /// How many of them the command wrote itself; a last line of the farm's may follow.
+    pub(crate) own_bytes: u64,
     pub(crate) line_ends: u64,
 }
 
@@ -35,12 +37,17 @@ pub(crate) struct MergedLog {
 }
 
 impl MergedLog {
-    /// The log of an attempt, as it is now.
-    pub(super) async fn read(logs: &LogStore, attempt: &AttemptFull) -> Result<Self, LogError> {
+    /// The log of an attempt, as it is now. `own` says what commands wrote themselves, where that is not all.
+    pub(super) async fn read(
+        logs: &LogStore,
+        attempt: &AttemptFull,
+        own: &BTreeMap<ExecId, u64>,
+    ) -> Result<Self, LogError> {
         let mut parts = parts(attempt);
         for part in &mut parts {
             let info = logs.info(part.exec).await?;
             (part.bytes, part.line_ends) = (info.bytes, info.line_ends);
+            part.own_bytes = own.get(&part.exec).map_or(info.bytes, |own| info.bytes.min(*own));
         }
         let merged = Merged::new(parts.iter().map(|part| Part { exec: part.exec, bytes: 0..part.bytes }));
         Ok(Self { attempt: attempt.row.id, parts, merged, finished: attempt.row.end.is_some() })
@@ -143,6 +150,7 @@ fn parts(attempt: &AttemptFull) -> Vec<LogPart> {
             outcome: step.map(|step| step.outcome),
             millis: step.map(|step| step.ended.since(step.started).as_millis() as u64),
             bytes: 0,
+            own_bytes: 0,
             line_ends: 0,
         });
     }
@@ -176,6 +184,7 @@ fn shard_part(shard: &Shard, exec: ExecId, alone: bool) -> LogPart {
             .zip(shard.ended)
             .map(|(started, ended)| ended.since(started).as_millis() as u64),
         bytes: 0,
+        own_bytes: 0,
         line_ends: 0,
     }
 }

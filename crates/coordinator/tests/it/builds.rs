@@ -1,11 +1,9 @@
 //! Builds from the push to the result.
 
 use api::coordinator::{
-    CancelBuildRequest, GetFarmRequest, ListBuildersRequest, ListBuildsRequest, Outcome,
-    RequestBuildsRequest, SubmitTryRequest, TryHeader, WatchBuildsRequest, submit_try_request::Part,
-    watch_builds_response::Event,
+    CancelBuildRequest, GetFarmRequest, ListBuildsRequest, Outcome, RequestBuildsRequest, SubmitTryRequest,
+    TryHeader, WatchBuildsRequest, submit_try_request::Part, watch_builds_response::Event,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::Code;
 
 use crate::farm::TestFarm;
@@ -194,30 +192,4 @@ async fn lists_come_in_pages_newest_first() {
     let found = farm.client().list_builds(by_commit).await.unwrap().into_inner().builds;
     assert_eq!(found.iter().map(|build| build.number).collect::<Vec<_>>(), [2]);
     farm.finish().await;
-}
-
-#[tokio::test]
-async fn pages_and_builders_show_what_there_is() {
-    let farm = TestFarm::start().await;
-    farm.connect(&farm.machine("m1")).await;
-    farm.project.push('a', None, PLAIN);
-    farm.ended(1).await;
-    let builders = farm.farm_client().list_builders(ListBuildersRequest {}).await.unwrap().into_inner();
-    assert_eq!(builders.builders[0].name, "linux");
-    assert_eq!(builders.hosts[0].connected, 1);
-    for path in ["/", "/build/1", "/build/1.json", "/log/1", "/farm", "/farm.json", "/builders"] {
-        let page = get(&farm, path).await;
-        assert!(page.starts_with("HTTP/1.1 200"), "{path}: {page}");
-        assert!(path == "/farm" || path == "/farm.json" || page.contains("linux"), "{path}: {page}");
-    }
-    farm.finish().await;
-}
-
-async fn get(farm: &TestFarm, path: &str) -> String {
-    let mut stream = tokio::net::TcpStream::connect(farm.public()).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut response = Vec::new();
-    stream.read_to_end(&mut response).await.unwrap();
-    String::from_utf8_lossy(&response).into_owned()
 }

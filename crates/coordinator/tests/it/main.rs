@@ -6,5 +6,6 @@
 mod buildlet;
 mod builds;
 mod farm;
+mod pages;
 mod peers;
 mod restart;
