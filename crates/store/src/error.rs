@@ -2,17 +2,33 @@
 
 use std::path::PathBuf;
 
+/// An engine's own error.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Engine(#[from] rusqlite::Error);
+
+impl Engine {
+    /// Whether the statement itself is wrong, so that it never succeeds.
+    fn is_mistake(&self) -> bool {
+        match self.0.sqlite_error_code() {
+            // What SQLite calls a generic error is SQL that it does not understand.
+            Some(code) => code == rusqlite::ErrorCode::Unknown,
+            None => true,
+        }
+    }
+}
+
 /// A database could not be opened. Each says what to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A newer version has written it.
     #[error(
-        "`{path}` was written by a newer version (schema {found}, this version knows {known}): run that version, or \
+        "`{database}` was written by a newer version (schema {found}, this version knows {known}): run that version, or \
          restore a backup made before it"
     )]
     NewerVersion {
         /// The file.
-        path: PathBuf,
+        database: String,
         /// What it has.
         found: u32,
         /// What we know.
@@ -42,18 +58,18 @@ pub enum OpenError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: sqlx::Error,
+        source: Engine,
     },
     /// A migration failed; what it did is undone.
-    #[error("migration {version} of `{path}` failed: run the version before, and report this")]
+    #[error("migration {version} of `{database}` failed: run the version before, and report this")]
     Migration {
         /// The file.
-        path: PathBuf,
+        database: String,
         /// Which.
         version: u32,
         /// Why.
         #[source]
-        source: sqlx::Error,
+        source: Engine,
     },
 }
 
@@ -75,11 +91,11 @@ pub enum WriteError {
         statement: usize,
         /// Which constraint.
         #[source]
-        source: sqlx::Error,
+        source: Engine,
     },
     /// A statement is wrong or the engine cannot do it, for example because the disk is full.
     #[error("the database did not do the batch")]
-    Engine(#[source] sqlx::Error),
+    Engine(#[source] Engine),
     /// The database was closed.
     #[error("the database is closed")]
     Closed,
@@ -89,9 +105,7 @@ impl WriteError {
     /// Whether the same batch may succeed later.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Engine(error) => {
-                !matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("1"))
-            }
+            Self::Engine(error) => !error.is_mistake(),
             Self::Conflict { .. } | Self::Constraint { .. } | Self::Closed => false,
         }
     }
@@ -107,7 +121,7 @@ impl WriteError {
 pub enum ReadError {
     /// The statement is wrong or the engine cannot do it.
     #[error("the database did not answer")]
-    Engine(#[source] sqlx::Error),
+    Engine(#[source] Engine),
     /// The row has no such column.
     #[error("the row has no column `{0}`")]
     UnknownColumn(String),
@@ -127,6 +141,18 @@ pub enum ReadError {
 impl ReadError {
     /// Whether the same query may succeed later.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Engine(_))
+        matches!(self, Self::Engine(error) if !error.is_mistake())
+    }
+}
+
+impl From<rusqlite::Error> for WriteError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+impl From<rusqlite::Error> for ReadError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Engine(error.into())
     }
 }

@@ -1,8 +1,4 @@
-//! Brings the tables of a database up to what this version knows.
-
-use std::path::Path;
-
-use sqlx::{Connection, Row as _, SqliteConnection};
+//! Brings the tables of a database up to what this version knows: what engines share of it.
 
 use crate::OpenError;
 
@@ -16,47 +12,28 @@ pub struct Migration {
     pub sql: &'static str,
 }
 
-pub(crate) async fn migrate(
-    connection: &mut SqliteConnection,
-    path: &Path,
-    migrations: &[Migration],
-) -> Result<(), OpenError> {
+/// Makes the table of what was applied.
+pub(crate) const VERSION_TABLE: &str =
+    "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL PRIMARY KEY)";
+/// Says what was applied last.
+pub(crate) const VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM schema_version";
+/// Notes that a migration was applied; done together with it.
+pub(crate) const RECORD: &str = "INSERT INTO schema_version (version) VALUES ($1)";
+
+/// The migrations that a database lacks, which has those up to `found`.
+pub(crate) fn missing<'a>(
+    migrations: &'a [Migration],
+    found: i64,
+    database: &str,
+) -> Result<&'a [Migration], OpenError> {
     debug_assert!(
         migrations.iter().zip(1..).all(|(migration, number)| migration.version == number),
         "migrations are numbered from 1 without gaps"
     );
-    let found = version(connection)
-        .await
-        .map_err(|source| OpenError::Unreadable { path: path.to_owned(), source })?;
-    let known = migrations.last().map_or(0, |migration| migration.version);
-    if found > known {
-        return Err(OpenError::NewerVersion { path: path.to_owned(), found, known });
-    }
-    for migration in migrations.iter().filter(|migration| migration.version > found) {
-        apply(connection, migration).await.map_err(|source| OpenError::Migration {
-            path: path.to_owned(),
-            version: migration.version,
-            source,
-        })?;
-    }
-    Ok(())
-}
-
-async fn version(connection: &mut SqliteConnection) -> sqlx::Result<u32> {
-    sqlx::query("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL PRIMARY KEY)")
-        .execute(&mut *connection)
-        .await?;
-    let row =
-        sqlx::query("SELECT COALESCE(MAX(version), 0) FROM schema_version").fetch_one(connection).await?;
-    row.try_get::<i64, _>(0).map(|version| u32::try_from(version).unwrap_or(u32::MAX))
-}
-
-async fn apply(connection: &mut SqliteConnection, migration: &Migration) -> sqlx::Result<()> {
-    let mut transaction = connection.begin().await?;
-    sqlx::raw_sql(migration.sql).execute(&mut *transaction).await?;
-    sqlx::query("INSERT INTO schema_version (version) VALUES ($1)")
-        .bind(i64::from(migration.version))
-        .execute(&mut *transaction)
-        .await?;
-    transaction.commit().await
+    let applied = usize::try_from(found).unwrap_or(0);
+    migrations.get(applied..).ok_or_else(|| OpenError::NewerVersion {
+        database: database.to_owned(),
+        found: u32::try_from(found).unwrap_or(u32::MAX),
+        known: migrations.last().map_or(0, |migration| migration.version),
+    })
 }
