@@ -76,7 +76,7 @@ impl Machine {
 fn wipe(folder: &WorkFolder, keep: &[&str]) -> Result<(), String> {
     let path = Path::new(folder.path());
     unmount(path)?;
-    tree::empty(folder.dir(), keep).map_err(|error| error.to_string())?;
+    tree::empty(&*folder.dir(), keep).map_err(|error| error.to_string())?;
     let entries = folder.dir().entries().map_err(|error| format!("cannot list the work folder: {error}"))?;
     for entry in entries {
         let name = entry.map_err(|error| format!("cannot list the work folder: {error}"))?.file_name();
@@ -85,7 +85,12 @@ fn wipe(folder: &WorkFolder, keep: &[&str]) -> Result<(), String> {
         }
     }
     match mounts(path)?.first() {
-        None => Ok(()),
+        None => {
+            if keep.is_empty() {
+                folder.renew();
+            }
+            Ok(())
+        }
         Some(mount) => Err(format!("`{}` is still mounted", mount.display())),
     }
 }

@@ -109,7 +109,7 @@ impl Machine {
         let removed = tokio::task::spawn_blocking(move || {
             let _held = held;
             for path in &paths {
-                remove(folder.dir(), path)?;
+                remove(&folder.dir(), path)?;
             }
             folder.prepare().map_err(CallError::disk("prepare the work folder"))
         });

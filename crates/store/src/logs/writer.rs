@@ -73,12 +73,14 @@ struct Task {
 }
 
 pub(super) async fn open(store: &Arc<Inner>, exec: ExecId) -> Result<LogWriter, LogError> {
-    let info = index::info(&store.database, exec).await?;
-    if info.finished {
-        return Ok(LogWriter::finished(info.bytes));
+    // One that is finished may still be moved by its writer, which is not waited for.
+    if store.live.is_written(exec) {
+        let info = index::info(&store.database, exec).await?;
+        if info.finished {
+            return Ok(LogWriter::finished(info.bytes));
+        }
     }
     let registration = store.live.register(exec).await;
-    // Read again: an earlier writer has made durable what it had.
     let last = index::last(&store.database, exec).await?;
     let info = last.as_ref().map(Chunk::info).unwrap_or_default();
     store.live.advance(exec, LogState { bytes: info.bytes, finished: info.finished });
