@@ -103,7 +103,8 @@ impl Exec {
                 let how = How::NotStarted(reason);
                 (0, Some(End { how, output_bytes: 0, elapsed: Duration::ZERO, leftovers: 0 }))
             }
-            _ => (0, Some(End::unwatched(0))),
+            // The command was faster, and has killed the warden: to follow it shows that, and then what is left is ended.
+            _ => (0, None),
         };
         let runs = end.is_none();
         let exec = Arc::new(Self {

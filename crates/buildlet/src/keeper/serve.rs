@@ -95,7 +95,9 @@ impl Serving {
             let timeout = if self.wardens.is_empty() { None } else { interval.as_ref() };
             let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
             match poll(&mut fds, timeout) {
-                Ok(0) => self.reap(),
+                Ok(0) => {
+                    self.reap();
+                }
                 Ok(_) => return Ok(()),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -103,9 +105,14 @@ impl Serving {
         }
     }
 
-    fn reap(&mut self) {
-        while let Reaped::Child(pid, _) = process::reap() {
-            self.wardens.remove(&pid);
+    /// Waits for the dead; true if any child lives.
+    fn reap(&mut self) -> bool {
+        loop {
+            match process::reap() {
+                Reaped::Child(pid, _) => self.wardens.remove(&pid),
+                Reaped::Nothing => return true,
+                Reaped::NoneLeft => return false,
+            };
         }
     }
 
@@ -159,7 +166,7 @@ impl Serving {
     fn prove(&mut self) -> io::Result<()> {
         self.await_dying();
         let (mut strays, mut remaining) = (0, 0);
-        if let Reaped::Nothing = process::reap() {
+        if self.reap() {
             strays = process::descendants(&self.wardens).len() as u32;
             remaining = process::kill_all(|_, _| {}, &self.wardens);
         }
