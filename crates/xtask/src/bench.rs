@@ -27,6 +27,11 @@ const BENCHES: &[(&str, &str, &[&str])] = &[
     ("log", "maintner: the mutation log, appended and read", &["bench", "-p", "maintner", "--bench", "log"]),
     ("logs", "store: logs of builds, one large and many small", &["bench", "-p", "store", "--bench", "logs"]),
     (
+        "makespan",
+        "coordinator: tests of a build on many machines, against longest-first",
+        &["bench", "-p", "coordinator", "--bench", "makespan"],
+    ),
+    (
         "push",
         "maintnerd: from a ref's move at gitmirror to its mutation with a reader",
         &["bench", "-p", "maintnerd", "--bench", "push"],

@@ -250,16 +250,21 @@ impl Build {
         }
     }
 
-    /// Whether a further machine would be put to use.
-    pub fn wants_helper(&self) -> bool {
+    /// Whether a further machine would be put to use, when there is a snapshot or soon will be one: while the main
+    /// machine lists the tests, helpers fetch what make left.
+    pub(super) fn wants_helper(&self) -> bool {
         self.attempt().is_some_and(|attempt| {
-            attempt.stage == Stage::Testing
-                && attempt.snapshot.is_some()
+            let useful = match attempt.stage {
+                Stage::Preparing => self.plan.is_sharded() && attempt.main.is_some(),
+                Stage::Testing => {
+                    attempt.helpers.len() < attempt.shards.len()
+                        && attempt.shards.iter().any(|shard| shard.state == ShardState::Waiting)
+                }
+            };
+            useful
                 && attempt.helper_faults < HELPER_FAULTS
                 && (attempt.main.is_some() || !attempt.helpers.is_empty())
                 && (attempt.helpers.len() as u32) < self.plan.helpers + u32::from(attempt.main.is_none())
-                && attempt.helpers.len() < attempt.shards.len()
-                && attempt.shards.iter().any(|shard| shard.state == ShardState::Waiting)
         })
     }
 }

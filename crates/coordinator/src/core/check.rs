@@ -94,9 +94,11 @@ impl State {
         })?;
         ensure(build.faults < self.limits.attempts, || "more faults than the budget".to_owned())?;
         ensure(build.spot == build.wanted_spot(), || "its place in the queue is wrong".to_owned())?;
-        ensure(self.helped.contains(number) == build.wants_helper(), || {
-            "its wish for help is not listed".to_owned()
-        })?;
+        ensure(
+            self.helped.contains(number)
+                == (build.wants_helper() && self.helpers_begin_with(build).is_some()),
+            || "its wish for help is not listed".to_owned(),
+        )?;
         let waits = build.needs_machine() || matches!(build.progress, Progress::Resting(_));
         ensure(!waits || self.wait_reason(number).is_some(), || "it waits without a reason".to_owned())?;
         if let Progress::Resting(until) = build.progress {
@@ -110,6 +112,8 @@ impl State {
         for id in attempt.leases() {
             ensure(self.leases.contains_key(&id), || format!("lease {id} is over"))?;
         }
+        let prepares = attempt.stage == Stage::Testing || attempt.main.is_some();
+        ensure(prepares, || "nobody prepares it".to_owned())?;
         let goes_on = attempt.stage == Stage::Testing && attempt.snapshot.is_some();
         ensure(attempt.leases().next().is_some() || goes_on, || "it runs on no machine".to_owned())?;
         for shard in &attempt.shards {

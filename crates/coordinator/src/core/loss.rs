@@ -196,7 +196,7 @@ impl Turn<'_> {
         let now = self.now;
         let Some(build) = self.state.builds.get_mut(&number) else { return true };
         let Some(attempt) = build.attempt() else { return true };
-        if attempt.leases().next().is_some() {
+        if attempt.main.is_some() || (attempt.stage == Stage::Testing && !attempt.helpers.is_empty()) {
             self.changed(number);
             return true;
         }

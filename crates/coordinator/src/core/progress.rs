@@ -18,10 +18,10 @@ impl Turn<'_> {
         match (task.clone(), result) {
             (task, TaskResult::Fault { reason }) => self.task_failed(id, &task, &reason),
             (Task::Source { .. }, _) => self.after_source(id),
-            (Task::SnapshotFetch(key), _) => self.after_snapshot_fetch(id, role, key),
+            (Task::SnapshotFetch(key), _) => self.after_snapshot_fetch(id, role, &key),
             (Task::Make(_), TaskResult::Command { outcome: Outcome::Passed, .. }) => self.after_make(id),
             (Task::SnapshotStore(key), TaskResult::Done { bytes, .. }) => {
-                self.after_snapshot_store(id, key, bytes);
+                self.after_snapshot_store(id, &key, bytes);
             }
             (Task::List(_), TaskResult::Listed(shards)) => self.after_list(id, shards),
             (Task::List(exec), TaskResult::Command { outcome, reason, .. }) => {
@@ -97,16 +97,29 @@ impl Turn<'_> {
         }
     }
 
-    fn after_snapshot_fetch(&mut self, id: LeaseId, role: Role, key: SnapshotKey) {
+    fn after_snapshot_fetch(&mut self, id: LeaseId, role: Role, key: &SnapshotKey) {
         let Some(number) = self.state.leases.get(&id).map(super::Lease::build) else { return };
         let Some(attempt) = self.state.attempt_mut(number) else { return };
-        if role == Role::Helper || attempt.stage == Stage::Testing {
-            self.take_shard(id);
-        } else {
-            attempt.snapshot = Some(key);
-            self.save_attempt(number);
-            self.begin_testing(id);
+        match (role, attempt.stage) {
+            (_, Stage::Testing) => self.take_shard(id),
+            // It is ready before the tests are listed.
+            (Role::Helper, Stage::Preparing) => self.assign(id, Task::Wait),
+            (Role::Main, Stage::Preparing) => {
+                attempt.snapshot = Some(key.clone());
+                self.save_attempt(number);
+                for helper in self.waiting_helpers(number) {
+                    self.assign(helper, Task::SnapshotFetch(key.clone()));
+                }
+                self.begin_testing(id);
+            }
         }
+    }
+
+    /// Helpers that have nothing to do yet.
+    fn waiting_helpers(&self, number: BuildNumber) -> Vec<LeaseId> {
+        let helpers = self.state.attempt(number).into_iter().flat_map(|attempt| &attempt.helpers).copied();
+        let waits = |id: &LeaseId| self.state.leases.get(id).is_some_and(|lease| lease.task == Task::Wait);
+        helpers.filter(waits).collect()
     }
 
     fn after_make(&mut self, id: LeaseId) {
@@ -116,14 +129,14 @@ impl Turn<'_> {
         match key {
             Some(key) if self.state.snapshots.contains(&key) => {
                 // Another build has stored the same meanwhile.
-                self.after_snapshot_fetch(id, Role::Main, key);
+                self.after_snapshot_fetch(id, Role::Main, &key);
             }
             Some(key) => self.assign(id, Task::SnapshotStore(key)),
             None => self.begin_testing(id),
         }
     }
 
-    fn after_snapshot_store(&mut self, id: LeaseId, key: SnapshotKey, bytes: u64) {
+    fn after_snapshot_store(&mut self, id: LeaseId, key: &SnapshotKey, bytes: u64) {
         self.state.snapshots.insert(key.clone());
         self.save(Row::Snapshot(key.clone(), bytes, self.now));
         self.act(Action::SnapshotStored);
@@ -151,8 +164,12 @@ impl Turn<'_> {
             self.end_attempt(number, Outcome::Passed, "");
             return;
         }
+        let ready = self.waiting_helpers(number);
         self.begin_tests(number, shards);
         self.take_shard(id);
+        for helper in ready {
+            self.take_shard(helper);
+        }
     }
 
     /// Forgets snapshots, but for those that a build uses now.
@@ -175,15 +192,20 @@ impl Turn<'_> {
         let Some(attempt) = build.attempt_mut() else { return };
         let preparing = attempt.stage == Stage::Preparing;
         match task {
-            Task::SnapshotFetch(key) if preparing => self.make_after_all(id, key.clone()),
             Task::SnapshotFetch(_) if role == Role::Helper => {
                 attempt.helper_faults += 1;
                 self.release(id, reason);
                 self.save_attempt(number);
                 self.go_on_without(number, reason);
             }
+            Task::SnapshotFetch(key) if preparing => self.make_after_all(id, key.clone()),
             // The tests need no snapshot; only helpers would.
-            Task::SnapshotStore(_) => self.begin_testing(id),
+            Task::SnapshotStore(_) => {
+                for helper in self.waiting_helpers(number) {
+                    self.release(helper, "the snapshot could not be stored");
+                }
+                self.begin_testing(id);
+            }
             Task::Shard(shard, _) => {
                 let shard = *shard;
                 self.release(id, reason);

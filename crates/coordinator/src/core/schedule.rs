@@ -49,18 +49,19 @@ impl Turn<'_> {
         if let Some(attempt) = build.attempt() {
             // It lost its machines while testing and goes on from its snapshot, if a machine can use it.
             let wanted = attempt.snapshot.clone();
-            let able = wanted.as_ref().and_then(|wanted| self.idle_for(build, wanted));
-            let Some(able) = able else {
+            let able = wanted.and_then(|wanted| Some((self.idle_for(build, &wanted)?, wanted)));
+            let Some((able, wanted)) = able else {
                 let reason = format!("no machine is left that can use its snapshot; `{machine}` cannot");
                 self.end_attempt(number, Outcome::Infrastructure, &reason);
                 return;
             };
-            self.grant(number, &able, Role::Main, wanted);
+            self.grant(number, &able, Role::Main, Task::SnapshotFetch(wanted));
         } else {
             let key =
                 self.state.snapshot_key(build, &machine).filter(|key| self.state.snapshots.contains(key));
             self.begin_attempt(number);
-            self.grant(number, &machine, Role::Main, key);
+            let task = key.map_or(Task::Source { clean: false }, Task::SnapshotFetch);
+            self.grant(number, &machine, Role::Main, task);
         }
     }
 
@@ -74,11 +75,13 @@ impl Turn<'_> {
             .take(HELPED_LOOK)
             .find_map(|(_, number)| {
                 let build = self.state.builds.get(&number)?;
-                let wanted = build.attempt()?.snapshot.clone()?;
-                Some((number, self.idle_for(build, &wanted)?, wanted))
+                let wanted = self.state.helpers_begin_with(build)?;
+                let stored = build.attempt()?.snapshot.is_some();
+                let task = if stored { Task::SnapshotFetch(wanted.clone()) } else { Task::Wait };
+                Some((number, self.idle_for(build, wanted)?, task))
             });
-        let Some((number, able, wanted)) = able else { return false };
-        self.grant(number, &able, Role::Helper, Some(wanted));
+        let Some((number, able, task)) = able else { return false };
+        self.grant(number, &able, Role::Helper, task);
         true
     }
 
@@ -120,18 +123,12 @@ impl Turn<'_> {
     }
 
     /// Makes the lease. Everything that it will surely run is named now, so that the start costs one write.
-    fn grant(
-        &mut self,
-        number: BuildNumber,
-        machine: &MachineName,
-        role: Role,
-        snapshot: Option<SnapshotKey>,
-    ) {
+    fn grant(&mut self, number: BuildNumber, machine: &MachineName, role: Role, task: Task) {
         let (id, fence) = (self.new_lease(), self.new_fence());
         let Some(build) = self.state.builds.get(&number) else { return };
         let (attempt, plan) = (build.attempt_id(), build.plan.clone());
-        let begins = build.attempt().is_some_and(|attempt| attempt.stage == Stage::Preparing);
-        let task = snapshot.map_or(Task::Source { clean: false }, Task::SnapshotFetch);
+        let preparing = build.attempt().is_some_and(|attempt| attempt.stage == Stage::Preparing);
+        let begins = role == Role::Main && preparing;
         let makes = begins && matches!(task, Task::Source { .. }) && !plan.make.is_empty();
         let only_shard = begins && plan.tests.is_some() && !plan.is_sharded();
         let make_exec = makes.then(|| self.plan_exec(id, attempt, "make", 0));

@@ -8,7 +8,7 @@ use std::{
 use types::{BuildNumber, HostType, LeaseId, MachineName, Timestamp};
 
 use super::{
-    Attempt, Build, BuildKey, Class, Lease, Machine, Progress, Role, SnapshotKey,
+    Attempt, Build, BuildKey, Class, Lease, Machine, Progress, Role, SnapshotKey, Task,
     clocks::Clocks,
     fleet::Fleet,
     queue::{Queue, Spot, Wishes},
@@ -200,6 +200,11 @@ impl State {
         resting.into_iter().chain(away).chain(urging).min()
     }
 
+    /// What helpers of a build begin with. It may not be stored yet: then they wait for it.
+    pub(super) fn helpers_begin_with<'s>(&'s self, build: &'s Build) -> Option<&'s SnapshotKey> {
+        helpers_begin_with(&self.leases, build)
+    }
+
     /// Brings the queues in line with a build that has changed.
     pub(super) fn reindex_build(&mut self, number: BuildNumber) {
         let Some(build) = self.builds.get_mut(&number) else { return };
@@ -214,7 +219,7 @@ impl State {
             let due = (spot != Spot::Out).then(|| build.waiting_since + self.limits.urge);
             self.urging.set(&number, due);
         }
-        let wishes = build.wants_helper();
+        let wishes = build.wants_helper() && helpers_begin_with(&self.leases, build).is_some();
         if wishes {
             self.helped.insert(build);
         } else {
@@ -262,4 +267,13 @@ impl State {
         self.queue.ended(build);
         self.fleet.ended(&build.plan.host, lease, now);
     }
+}
+
+fn helpers_begin_with<'s>(leases: &'s BTreeMap<LeaseId, Lease>, build: &'s Build) -> Option<&'s SnapshotKey> {
+    let attempt = build.attempt()?;
+    let stores = || match &leases.get(&attempt.main?)?.task {
+        Task::SnapshotStore(key) => Some(key),
+        _ => None,
+    };
+    attempt.snapshot.as_ref().or_else(stores)
 }

@@ -93,7 +93,10 @@ impl State {
                     attempt.shards.iter().filter(|s| matches!(s.state, ShardState::Running(_))).count();
                 Some(WaitReason {
                     code: WaitCode::ShardsRunning,
-                    text: format!("{running} shards run on other machines"),
+                    text: match running {
+                        1 => "its last shard runs on another machine".to_owned(),
+                        _ => format!("{running} shards run on other machines"),
+                    },
                     unblock: "they end".to_owned(),
                     since: main.task_since,
                     estimate: None,
@@ -116,9 +119,14 @@ impl State {
         let ahead =
             attempt.shards.iter().filter(|s| s.state == ShardState::Waiting && s.number < shard).count();
         let machines = attempt.leases().count();
+        let machines = counted(machines, "machine");
         Some(WaitReason {
             code: WaitCode::ShardsRunning,
-            text: format!("{ahead} shards are before it, for {machines} machines"),
+            text: match ahead {
+                0 => format!("it is next, for {machines} of the build"),
+                1 => format!("1 shard is before it, for {machines}"),
+                _ => format!("{ahead} shards are before it, for {machines}"),
+            },
             unblock: "one of the build's machines ends its shard".to_owned(),
             since: attempt.shards.iter().filter_map(|s| s.started).min().unwrap_or(attempt.started),
             estimate: None,
@@ -137,10 +145,15 @@ impl State {
             let text = format!("no machine of host type `{host}` takes work: {}", self.describe_some(host));
             (WaitCode::NoMachine, text, "one of them is mended, or another connects".to_owned())
         } else if ahead > 0 {
-            let text = format!("{ahead} builds for `{host}` are served before it");
+            let are = if ahead == 1 { "is" } else { "are" };
+            let text = format!("{} for `{host}` {are} served before it", counted(ahead, "build"));
             (WaitCode::BehindOthers, text, "they have been given machines".to_owned())
         } else {
-            let text = format!("none of {count} machines of `{host}` is free: {}", self.describe_some(host));
+            let some = self.describe_some(host);
+            let text = match count {
+                1 => format!("the one machine of `{host}` is not free: {some}"),
+                _ => format!("none of {count} machines of `{host}` is free: {some}"),
+            };
             (WaitCode::AllBusy, text, "one of them is free again".to_owned())
         };
         if !build.last_fault.is_empty() {
@@ -169,7 +182,8 @@ impl State {
 
     fn lacks_helpers(&self, build: &Build, attempt: &Attempt) -> (WaitCode, String, &'static str) {
         let (host, asked) = (&build.plan.host, build.plan.helpers);
-        let wanted = format!("it asks for {asked} helpers and has {}", attempt.helpers.len());
+        let wanted =
+            format!("it asks for {} and has {}", counted(asked as usize, "helper"), attempt.helpers.len());
         let Some(snapshot) = &attempt.snapshot else {
             let text = format!("{wanted}: no snapshot is kept that they could begin with");
             return (WaitCode::NoSnapshot, text, "set `snapshot.enabled` for its builder");
@@ -227,4 +241,9 @@ impl State {
             None => format!("`{name}` is {}", machine.state()),
         }
     }
+}
+
+/// So many of something, as people say it.
+fn counted(count: usize, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }

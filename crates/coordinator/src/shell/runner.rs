@@ -150,7 +150,7 @@ impl Runner {
         }
     }
 
-    /// Packs tests into shards by how long they lately took. Without that knowledge all count the same.
+    /// Packs tests into shards by how long they lately took, for as many machines as the build asks for.
     async fn pack(&self, plan: &TestPlan, names: Vec<String>) -> Vec<Vec<ListedTest>> {
         let builder = &self.assignment.key.builder;
         let known = self.worker.records.timings(builder).await.unwrap_or_else(|error| {
@@ -161,14 +161,15 @@ impl Runner {
         let limits = buildspec::plan::Limits {
             target_seconds: plan.shard_millis as f64 / 1000.0,
             max_shards: plan.max_shards,
+            machines: self.assignment.plan.helpers as usize + 1,
             max_bytes: script::max_bytes(&plan.run),
         };
-        let shards = buildspec::plan::shards(&names, &seconds, limits);
-        let test = |index: usize| {
-            let name = names[index].clone();
-            let unknown = (buildspec::plan::UNKNOWN_SECONDS * 1000.0) as i64;
-            let millis = known.get(&name).copied().unwrap_or(unknown).clamp(1, i64::from(u32::MAX));
-            ListedTest { name, millis: millis as u32 }
+        let expected = buildspec::plan::expected(&names, &seconds);
+        let shards = buildspec::plan::shards(&names, &expected, limits);
+        let test = |index: usize| ListedTest {
+            name: names[index].clone(),
+            // `as` keeps within what fits.
+            millis: ((expected[index] * 1000.0).round() as u32).max(1),
         };
         shards.into_iter().map(|shard| shard.into_iter().map(test).collect()).collect()
     }

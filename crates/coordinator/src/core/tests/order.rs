@@ -238,7 +238,7 @@ fn help_that_a_tied_snapshot_forbids_is_said_to_be() {
     let wait = world.state.helper_wait(BuildNumber(1)).unwrap();
     assert_eq!(wait.code, WaitCode::SnapshotTied);
     assert!(wait.unblock.contains("snapshot.movable"), "{}", wait.unblock);
-    assert!(wait.text.starts_with("it asks for 1 helpers and has 0"), "{}", wait.text);
+    assert!(wait.text.starts_with("it asks for 1 helper and has 0"), "{}", wait.text);
 }
 
 #[test]

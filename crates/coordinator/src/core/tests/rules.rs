@@ -18,11 +18,13 @@ fn testing() -> World {
     let passed = world.command(Outcome::Passed);
     world.answer(0, passed);
     assert_eq!(world.tasks(), ["m1 snapshot_store"]);
+    assert_eq!(world.state.leases().count(), 3, "helpers are there before the snapshot is");
     world.answer(0, done());
-    world.answer(0, listed(4));
-    assert_eq!(world.tasks(), ["m1 test 1", "m2 snapshot_fetch", "m3 snapshot_fetch"]);
-    world.answer(1, done());
-    world.answer(1, done());
+    assert_eq!(world.tasks(), ["m2 snapshot_fetch", "m3 snapshot_fetch", "m1 list"]);
+    world.answer(0, done());
+    world.answer(1, listed(4));
+    assert_eq!(world.tasks(), ["m3 snapshot_fetch", "m1 test 1", "m2 test 4"]);
+    world.answer(0, done());
     world
 }
 
@@ -294,9 +296,21 @@ fn what_waits_says_why() {
     world.accept(new_build(2, plan(0, false, false)));
     world.accept(new_build(3, plan(0, false, false)));
     let busy = world.state.wait_reason(BuildNumber(3)).unwrap();
-    assert_eq!(busy.text, "none of 1 machines of `local` is free: `m1` works on 1.1");
+    assert_eq!(busy.text, "the one machine of `local` is not free: `m1` works on 1.1");
     let behind = world.state.wait_reason(BuildNumber(2)).unwrap();
     assert_eq!(behind.code, WaitCode::BehindOthers);
+    assert_eq!(behind.text, "1 build for `local` is served before it");
+}
+
+#[test]
+fn a_shard_that_waits_says_what_is_before_it() {
+    let mut world = testing();
+    assert_eq!(world.state.shard_wait(ONE, 1), None);
+    let text = |world: &World, shard| world.state.shard_wait(ONE, shard).unwrap().text;
+    assert_eq!(text(&world, 2), "it is next, for 3 machines of the build");
+    world.disconnect("m3");
+    world.pass(3);
+    assert_eq!(text(&world, 3), "1 shard is before it, for 2 machines");
 }
 
 #[test]
