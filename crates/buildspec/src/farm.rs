@@ -116,6 +116,8 @@ pub struct Repository {
     pub poll: Duration,
     /// Branches that are built.
     pub branches: Vec<Glob>,
+    /// How many commits of one push are built, the newest. At least one.
+    pub push_builds: u32,
     /// The preset (see [`crate::preset()`]) that is used in place of a `farmer.toml` in the repository.
     pub preset: Option<String>,
     /// Hosts that its builders may name; all if the file does not say.
@@ -328,6 +330,9 @@ impl Default for Gopherbot {
 }
 
 impl Repository {
+    /// How many commits of one push are built if the file does not say. More in one push is an import.
+    pub const PUSH_BUILDS: u32 = 1000;
+
     /// A repository with defaults for all but its name and origin.
     pub fn new(name: RepositoryName, origin: impl Into<String>) -> Self {
         Self {
@@ -335,6 +340,7 @@ impl Repository {
             origin: origin.into(),
             poll: Duration::from_secs(15),
             branches: Glob::all(),
+            push_builds: Self::PUSH_BUILDS,
             preset: None,
             hosts: Vec::new(),
             secrets: Vec::new(),

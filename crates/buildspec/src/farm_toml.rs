@@ -146,6 +146,7 @@ impl FromToml for Repository {
             origin: table.required("origin"),
             poll: table.default("poll", Duration::from_secs(15)),
             branches: globs(table, "branches").unwrap_or_else(Glob::all),
+            push_builds: table.default("push_builds", Self::PUSH_BUILDS),
             preset: table.optional("preset"),
             hosts: words(table, "hosts"),
             secrets: table.default("secrets", Vec::new()),
@@ -156,6 +157,9 @@ impl FromToml for Repository {
         }
         if repository.poll < Duration::from_secs(1) {
             table.error_at("poll", "`poll` must be at least 1s");
+        }
+        if !(1..=100_000).contains(&repository.push_builds) {
+            table.error_at("push_builds", "`push_builds` must be from 1 to 100000");
         }
         if let Some(preset) = repository.preset.as_deref().filter(|name| !PRESETS.contains(name)) {
             table.error_at("preset", format!("there is no preset `{preset}`: {} are", quoted(PRESETS)));

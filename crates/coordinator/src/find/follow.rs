@@ -14,7 +14,7 @@ use runtime::SharedClock;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use types::{CommitHash, RepositoryName};
+use types::{CommitHash, Outcome, RepositoryName};
 
 use super::{Commit, MirrorError, Planner, Wanted, moves::Recent};
 use crate::{
@@ -211,15 +211,17 @@ impl Finder {
         new: CommitHash,
     ) -> Result<Vec<Commit>, MirrorError> {
         let Moved { repository, git_ref, .. } = moved;
+        // One more than is built, to see whether there is more.
+        let most = self.builds(moved).map_or(1, |repository| repository.push_builds) + 1;
         if let Some(old) = position.refs.get(&(repository.clone(), git_ref.clone())) {
-            return position.recent.between(&*self.mirror, repository, *old, new).await;
+            return position.recent.between(&*self.mirror, repository, (*old, new), most).await;
         }
         let others = position.refs.iter().filter(|((name, _), _)| name == repository);
         let others: Vec<CommitHash> = others.map(|(_, commit)| *commit).collect();
         if others.is_empty() {
             return position.recent.one(&*self.mirror, repository, new).await;
         }
-        position.recent.beyond(&*self.mirror, repository, &others, new).await
+        position.recent.beyond(&*self.mirror, repository, &others, new, most).await
     }
 
     /// The repository of a branch that is built.
@@ -239,6 +241,7 @@ impl Finder {
         shutdown: &CancellationToken,
     ) -> Result<(), FindError> {
         let now = self.clock.now().0;
+        self.note_size(moved, &commits);
         let seen: Vec<SeenCommit> = commits
             .iter()
             .enumerate()
@@ -255,7 +258,11 @@ impl Finder {
         if let Some(repository) = self.builds(moved) {
             let looks: Vec<BoxFuture<'_, Result<Vec<NewBuild>, FindError>>> = commits
                 .iter()
-                .map(|commit| self.builds_of(&repository, moved, commit, shutdown).boxed())
+                .enumerate()
+                .map(|(index, commit)| {
+                    let too_many = index >= repository.push_builds as usize;
+                    self.builds_of(&repository, moved, commit, too_many, shutdown).boxed()
+                })
                 .collect();
             let found = stream::iter(looks).buffered(SIDE_BY_SIDE);
             let mut found = std::pin::pin!(found.ready_chunks(TOGETHER));
@@ -270,6 +277,18 @@ impl Finder {
             }
         }
         self.finish(moved, seen, Vec::new(), tail).await
+    }
+
+    /// Tells of a push that is too large to be built whole, and of its end when the next comes.
+    fn note_size(&self, moved: &Moved, commits: &[Commit]) {
+        let Some(repository) = self.builds(moved) else { return };
+        let name = format!("size of a push to {} of {}", moved.git_ref, moved.repository);
+        let Some(first) = commits.get(repository.push_builds as usize) else {
+            return self.hub.solved(&name);
+        };
+        let text = format!("{} at {}: {}", moved.repository, first.hash.short(), skipped(&repository));
+        warn!(repo.name = %moved.repository, "{text}");
+        self.hub.problem(name, text, "`farmer build COMMIT` builds any of them", self.clock.now());
     }
 
     async fn finish(
@@ -295,6 +314,7 @@ impl Finder {
         repository: &Repository,
         moved: &Moved,
         commit: &Commit,
+        too_many: bool,
         shutdown: &CancellationToken,
     ) -> Result<Vec<NewBuild>, FindError> {
         let ask = || async { self.planner.at(repository, commit.hash).await.map(Some) };
@@ -327,7 +347,11 @@ impl Finder {
             let key = &build.key;
             !known.contains_key(&(key.repository.clone(), key.builder.clone(), key.variant.clone()))
         };
-        Ok(builds.into_iter().filter(is_new).collect())
+        let new = builds.into_iter().filter(is_new);
+        if too_many {
+            return Ok(skip(repository, new.collect()).into_iter().filter(is_new).collect());
+        }
+        Ok(new.collect())
     }
 
     /// Asks gitmirror until it answers. What it does not have, and what it refuses, is nothing.
@@ -383,6 +407,25 @@ impl Position {
             };
         }
     }
+}
+
+/// What is done with the first commit of a push that is too many: its builds end at once and say why, and beside them
+/// there is still room for the same builds if somebody asks for them.
+fn skip(repository: &Repository, builds: Vec<NewBuild>) -> Vec<NewBuild> {
+    let skipped = skipped(repository);
+    let skip = |mut build: NewBuild| {
+        "skipped".clone_into(&mut build.key.variant);
+        build.verdict = Some((Outcome::Skipped, skipped.clone()));
+        build
+    };
+    builds.into_iter().map(skip).collect()
+}
+
+fn skipped(repository: &Repository) -> String {
+    format!(
+        "a push is built up to its newest {} commits (`push_builds`): this one and those before it are not",
+        repository.push_builds
+    )
 }
 
 /// What a mutation says to us: commits are remembered, moves are answered.

@@ -7,8 +7,6 @@ use types::{CommitHash, RepositoryName};
 use super::{Commit, MirrorError};
 use crate::ports::Commits;
 
-/// How many commits of one move are built, the newest. More in one push is an import.
-pub(super) const MOST: u32 = 1000;
 /// How many commits of the stream are remembered: they come right before the move that names them.
 const REMEMBERED: usize = 8192;
 
@@ -45,46 +43,50 @@ impl Recent {
         }
     }
 
-    /// The commits of a move from `old` to `new`, newest first, along first parents.
+    /// The commits of a move from `old` to `new`, newest first, along first parents; the newest `most`.
     pub(super) async fn between(
         &self,
         mirror: &dyn Commits,
         repository: &RepositoryName,
-        old: CommitHash,
-        new: CommitHash,
+        (old, new): (CommitHash, CommitHash),
+        most: u32,
     ) -> Result<Vec<Commit>, MirrorError> {
-        if let Some(commits) = first_parents(&self.commits, new, Some(old)) {
+        if let Some(commits) = first_parents(&self.commits, new, Some(old), most) {
             return Ok(commits);
         }
-        self.beyond(mirror, repository, &[old], new).await
+        self.beyond(mirror, repository, &[old], new, most).await
     }
 
-    /// The commits of a new ref that no other ref has, newest first, along first parents; its tip at least.
+    /// The commits of a new ref that no other ref has, newest first, along first parents; its tip at least, and at most
+    /// so many.
     pub(super) async fn beyond(
         &self,
         mirror: &dyn Commits,
         repository: &RepositoryName,
         known: &[CommitHash],
         new: CommitHash,
+        most: u32,
     ) -> Result<Vec<Commit>, MirrorError> {
-        let commits = mirror.commits(repository, new, known, MOST).await?;
+        let commits = mirror.commits(repository, new, known, most).await?;
         let by_hash = commits.into_iter().map(|commit| (commit.hash, commit)).collect();
-        let found = first_parents(&by_hash, new, None).unwrap_or_default();
+        let found = first_parents(&by_hash, new, None, most).unwrap_or_default();
         // Everything is known already: a branch that was moved back, or made where another is.
         if found.is_empty() { self.one(mirror, repository, new).await } else { Ok(found) }
     }
 }
 
-/// Walks from `new` by first parents until `old`; none if `old` is not reached. Without `old`, as far as it goes.
+/// Walks from `new` by first parents until `old` or for `most` commits; none if neither is reached. Without `old`, as far
+/// as it goes.
 fn first_parents(
     commits: &BTreeMap<CommitHash, Commit>,
     new: CommitHash,
     old: Option<CommitHash>,
+    most: u32,
 ) -> Option<Vec<Commit>> {
     let mut found = Vec::new();
     let mut next = Some(new);
     while let Some(hash) = next {
-        if Some(hash) == old || found.len() == MOST as usize {
+        if Some(hash) == old || found.len() == most as usize {
             return Some(found);
         }
         let Some(commit) = commits.get(&hash) else { break };
@@ -115,7 +117,11 @@ mod tests {
     }
 
     fn walk(new: u8, old: Option<u8>) -> Option<Vec<u8>> {
-        let found = first_parents(&history(), hash(new), old.map(hash))?;
+        walk_at_most(new, old, 1000)
+    }
+
+    fn walk_at_most(new: u8, old: Option<u8>, most: u32) -> Option<Vec<u8>> {
+        let found = first_parents(&history(), hash(new), old.map(hash), most)?;
         Some(found.iter().map(|commit| commit.hash.as_bytes()[0]).collect())
     }
 
@@ -123,6 +129,13 @@ mod tests {
     fn a_push_is_walked_by_first_parents_newest_first() {
         assert_eq!(walk(4, Some(1)), Some(vec![4, 3, 2]));
         assert_eq!(walk(4, Some(4)), Some(vec![]));
+    }
+
+    #[test]
+    fn no_more_commits_than_asked_for_are_walked() {
+        assert_eq!(walk_at_most(4, Some(1), 2), Some(vec![4, 3]));
+        assert_eq!(walk_at_most(4, Some(7), 2), Some(vec![4, 3]));
+        assert_eq!(walk_at_most(4, None, 2), Some(vec![4, 3]));
     }
 
     #[test]

@@ -63,6 +63,42 @@ async fn every_commit_of_a_push_is_built_once() {
 }
 
 #[tokio::test]
+async fn a_push_of_more_commits_than_are_built_says_so_and_builds_the_newest() {
+    let farm = TestFarm::start_with(2).await;
+    let first = farm.project.push('a', None, PLAIN);
+    farm.until(1, |_| true).await;
+    let hashes: Vec<String> = (1..=5).map(|n| format!("{n:040x}")).collect();
+    farm.project.push_all(first, &hashes, PLAIN);
+    farm.connect(&farm.machine("m1")).await;
+    for number in 1..=4 {
+        farm.ended(number).await;
+    }
+    let builds = farm.builds().await;
+    assert_eq!(builds.len(), 4, "the oldest two have none: {builds:?}");
+    let of = |hash: &String| builds.iter().find(|build| build.commit == *hash).unwrap();
+    let skipped = of(&hashes[2]);
+    assert_eq!(skipped.outcome(), Outcome::Skipped);
+    assert!(skipped.reason.contains("up to its newest 2 commits (`push_builds`)"), "{}", skipped.reason);
+    assert_eq!([of(&hashes[3]).outcome(), of(&hashes[4]).outcome()], [Outcome::Passed; 2]);
+    let problems = farm.farm_client().get_farm(GetFarmRequest {}).await.unwrap().into_inner().problems;
+    assert!(problems.iter().any(|problem| problem.contains("push_builds")), "{problems:?}");
+    // Somebody asks for the one that was skipped: it is built.
+    let request = RequestBuildsRequest {
+        repository: "example".to_owned(),
+        revision: hashes[2].clone(),
+        builders: vec!["linux".to_owned()],
+        request_id: runtime::new_id().to_string(),
+    };
+    farm.client().request_builds(request).await.unwrap();
+    assert_eq!(farm.ended(5).await.outcome(), Outcome::Passed);
+    farm.project.push_hash(&"b".repeat(40), hashes.last().map(String::as_str), PLAIN);
+    assert_eq!(farm.ended(6).await.outcome(), Outcome::Passed);
+    let problems = farm.farm_client().get_farm(GetFarmRequest {}).await.unwrap().into_inner().problems;
+    assert!(problems.is_empty(), "the next push is an ordinary one: {problems:?}");
+    farm.finish().await;
+}
+
+#[tokio::test]
 async fn shards_run_on_two_machines_and_their_output_is_merged_in_list_order() {
     let farm = TestFarm::start().await;
     let machines = [farm.machine("m1"), farm.machine("m2")];

@@ -31,6 +31,7 @@ pub(crate) struct TestFarm {
     authority: Authority,
     peers: SocketAddr,
     folder: TempDir,
+    push_builds: u32,
     running: Option<Running>,
 }
 
@@ -47,6 +48,11 @@ fn loopback() -> SocketAddr {
 
 impl TestFarm {
     pub(crate) async fn start() -> Self {
+        Self::start_with(buildspec::Repository::PUSH_BUILDS).await
+    }
+
+    /// One that builds so many commits of a push.
+    pub(crate) async fn start_with(push_builds: u32) -> Self {
         runtime::install_crypto();
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::open_or_create(&folder.path().join("ca")).unwrap();
@@ -61,7 +67,7 @@ impl TestFarm {
             .unwrap();
         let address = peers.addr();
         peers.start();
-        let mut farm = Self { project, tasks, authority, peers: address, folder, running: None };
+        let mut farm = Self { project, tasks, authority, peers: address, folder, push_builds, running: None };
         farm.start_coordinator().await;
         farm
     }
@@ -69,8 +75,10 @@ impl TestFarm {
     pub(crate) async fn start_coordinator(&mut self) {
         let peers = format!("https://{}", self.peers);
         let data: PathBuf = self.folder.path().join("data");
+        let mut farm = Farm::local("example".parse().unwrap(), "/example", data.clone());
+        farm.repositories[0].push_builds = self.push_builds;
         let config = Config {
-            farm: Farm::local("example".parse().unwrap(), "/example", data.clone()),
+            farm,
             farm_path: None,
             listen: loopback(),
             listen_public: loopback(),

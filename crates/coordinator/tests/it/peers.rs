@@ -41,6 +41,21 @@ fn commit(hash: &str, parent: Option<&str>) -> GitCommit {
     GitCommit { sha1: hash.to_owned(), raw: raw.into(), diff_tree: None }
 }
 
+fn committed(hash: &str, parent: Option<&str>) -> Mutation {
+    let git = GitMutation { repo: None, commit: Some(commit(hash, parent)) };
+    Mutation { git: Some(git), ..Mutation::default() }
+}
+
+/// Main is there now.
+fn moved_to(hash: &str) -> Mutation {
+    let moved = RepositoryMutation {
+        repository: "example".to_owned(),
+        refs: vec![GitRef { r#ref: "refs/heads/main".to_owned(), sha1: hash.to_owned() }],
+        deleted_refs: Vec::new(),
+    };
+    Mutation { repository: Some(moved), ..Mutation::default() }
+}
+
 impl FakeProject {
     pub(crate) fn new() -> Self {
         Self { log: watch::channel(Vec::new()).0, files: Arc::default(), results: Arc::default() }
@@ -58,16 +73,22 @@ impl FakeProject {
     pub(crate) fn push_hash(&self, hash: &str, parent: Option<&str>, file: &str) {
         let hash = hash.to_owned();
         self.files.lock().unwrap().insert(hash.clone(), file.to_owned());
-        let git = GitMutation { repo: None, commit: Some(commit(&hash, parent)) };
-        let moved = RepositoryMutation {
-            repository: "example".to_owned(),
-            refs: vec![GitRef { r#ref: "refs/heads/main".to_owned(), sha1: hash.clone() }],
-            deleted_refs: Vec::new(),
-        };
         self.log.send_modify(|log| {
-            log.push(Mutation { git: Some(git), ..Mutation::default() });
-            log.push(Mutation { repository: Some(moved), ..Mutation::default() });
+            log.push(committed(&hash, parent));
+            log.push(moved_to(&hash));
         });
+    }
+
+    /// Commits with the same `farmer.toml`, each the child of the one before, reach main by one push.
+    pub(crate) fn push_all(&self, mut parent: String, hashes: &[String], file: &str) {
+        let mut mutations = Vec::new();
+        for hash in hashes {
+            self.files.lock().unwrap().insert(hash.clone(), file.to_owned());
+            mutations.push(committed(hash, Some(&parent)));
+            parent.clone_from(hash);
+        }
+        mutations.push(moved_to(&parent));
+        self.log.send_modify(|log| log.extend(mutations));
     }
 }
 
