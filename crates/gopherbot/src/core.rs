@@ -111,7 +111,7 @@ impl GreenToRed {
         Some(Finding {
             repository: attempt.repository.parse().ok()?,
             commit: attempt.commit,
-            subject: self.corpus.commit(&attempt.commit)?.subject().to_owned(),
+            subject: self.corpus.commit(&attempt.commit)?.subject(),
             branch,
             builder: attempt.builder.parse().ok()?,
             build: key.0,

@@ -4,7 +4,11 @@ pub mod client;
 pub mod core;
 pub mod generate;
 pub mod log;
+mod map;
+pub mod replay;
+pub mod search;
 
 pub use client::{FollowError, Start, Update, follow};
-pub use core::{Attempt, Commit, Corpus, ParsedCommit, parse_commit};
+pub use core::{Attempt, Change, Commit, Corpus, Issue, ParsedCommit, parse_commit};
 pub use log::{Batch, Log, Options, ResumeToken};
+pub use replay::{ReplayError, Replayed, replay};

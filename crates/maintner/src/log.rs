@@ -6,6 +6,7 @@
 
 mod batch;
 mod error;
+mod files;
 mod filter;
 mod index;
 mod layout;
@@ -30,6 +31,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use batch::{Batch, BatchBuilder, MAX_BATCH_BYTES, MAX_BATCH_MUTATIONS};
 pub use error::{AppendError, OpenError, ReadError};
+pub use files::{SegmentFile, segment_files};
 pub use filter::{Filter, Kind};
 pub use reader::Reader;
 pub use record::RecordError;

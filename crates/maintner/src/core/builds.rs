@@ -8,7 +8,7 @@ use types::{
     Timestamp,
 };
 
-use super::strings::{Strings, Text};
+use super::strings::{Name, Strings, Text};
 
 /// The number of a build and that of the attempt.
 pub type AttemptKey = (u64, u32);
@@ -90,11 +90,11 @@ impl Builds {
         if self.attempts.contains_key(&key) {
             return true;
         }
-        let builder = strings.intern(&result.builder);
+        let builder = strings.intern(Name::new(result.builder.as_bytes()));
         let entry = Entry {
             builder,
-            repository: strings.intern(&result.repository),
-            reason: strings.intern(&result.reason),
+            repository: strings.intern(Name::new(result.repository.as_bytes())),
+            reason: strings.intern(Name::new(result.reason.as_bytes())),
             commit,
             outcome,
             started: time(result.started.as_ref()),
@@ -104,6 +104,25 @@ impl Builds {
         self.attempts.insert(key, entry);
         self.by_commit.insert((commit, builder, key));
         true
+    }
+
+    /// All results as they were told, in the order of their keys.
+    pub(super) fn results<'a>(&'a self, strings: &'a Strings) -> impl Iterator<Item = BuildResult> + use<'a> {
+        let stamp = |at: Timestamp| {
+            Some(prost_types::Timestamp { seconds: at.seconds(), nanos: at.subsecond_nanos() })
+        };
+        self.attempts.iter().map(move |(key, entry)| BuildResult {
+            build: key.0,
+            attempt: key.1,
+            builder: strings.text(entry.builder).to_owned(),
+            repository: strings.text(entry.repository).to_owned(),
+            commit: entry.commit.to_string(),
+            outcome: entry.outcome.to_string(),
+            reason: strings.text(entry.reason).to_owned(),
+            started: stamp(entry.started),
+            ended: stamp(entry.ended),
+            is_try: entry.is_try,
+        })
     }
 
     pub(super) fn contains(&self, key: AttemptKey) -> bool {

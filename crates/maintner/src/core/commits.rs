@@ -1,187 +1,308 @@
 //! All commits in one arena. Others refer to them by index.
+//!
+//! A row has what is looked at often; the rest of a commit is read from the log when it is asked for.
 
-use types::{CommitHash, Timestamp};
+mod notes;
+mod view;
+
+use types::CommitHash;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{
-    parse::ParsedCommit,
+    decode::{Batch, CommitDraft, part},
+    payloads::Span,
     strings::{Strings, Text},
-    table::Table,
+    table::{Table, mix},
 };
+
+pub(super) use notes::Stored;
+pub use view::{Commit, FileChange};
 
 /// The index of a commit.
 pub(super) type Index = u32;
 
+/// More is known than that another commit names it as a parent.
+const KNOWN: u16 = 1;
+/// A commit that the log holds names it as a parent.
+const PARENT: u16 = 2;
+/// A change waits for it.
+const AWAITED: u16 = 4;
+
 /// What is kept of a commit.
-#[derive(Debug, Clone)]
-struct Entry {
-    hash: CommitHash,
-    parents_start: u32,
-    parents: u16,
-    /// Whether more is known than that another commit names it as a parent.
-    known: bool,
-    author: Text,
-    subject: Text,
-    authored: i64,
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub(super) struct Row {
+    /// The `GitCommit` in the log.
+    span: Span,
     committed: i64,
+    hash: [u8; 20],
+    author: Text,
+    committer: Text,
+    parents_start: u32,
+    notes_start: u32,
+    /// One more than that of any parent; 1 if there is none, or if it is not known yet.
+    generation: u32,
+    parents: u16,
+    notes: u16,
+    /// The first Gerrit project that listed it, plus one.
+    origin: u16,
+    flags: u16,
 }
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Commits {
-    entries: Vec<Entry>,
-    parents: Vec<Index>,
+    pub(super) rows: Vec<Row>,
+    pub(super) parents: Vec<Index>,
+    /// What messages say, packed: see [`Stored`].
+    pub(super) notes: Vec<u64>,
     table: Table,
     /// Commits that are only named so far.
-    missing: u32,
-}
-
-/// A commit of the corpus.
-#[derive(Clone, Copy)]
-pub struct Commit<'a> {
-    commits: &'a Commits,
-    strings: &'a Strings,
-    index: Index,
-}
-
-impl<'a> Commit<'a> {
-    fn entry(&self) -> &'a Entry {
-        &self.commits.entries[self.index as usize]
-    }
-
-    /// Its name.
-    pub fn hash(&self) -> CommitHash {
-        self.entry().hash
-    }
-
-    /// The first paragraph of its message in one line.
-    pub fn subject(&self) -> &'a str {
-        self.strings.text(self.entry().subject)
-    }
-
-    /// `Name <email>` of who wrote it.
-    pub fn author(&self) -> &'a str {
-        self.strings.text(self.entry().author)
-    }
-
-    /// When it was written.
-    pub fn authored(&self) -> Timestamp {
-        Timestamp::from_seconds(self.entry().authored)
-    }
-
-    /// When it was committed.
-    pub fn committed(&self) -> Timestamp {
-        Timestamp::from_seconds(self.entry().committed)
-    }
-
-    /// The names of its parents, the first is the one it was made on. The log may not hold them.
-    pub fn parents(&self) -> impl Iterator<Item = CommitHash> + use<'a> {
-        let commits = self.commits;
-        commits.parents_of(self.index).iter().map(|parent| commits.entries[*parent as usize].hash)
-    }
-
-    /// The commit it was made on, if it has one.
-    pub fn first_parent(&self) -> Option<CommitHash> {
-        self.parents().next()
-    }
-}
-
-impl std::fmt::Debug for Commit<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.hash().short(), self.subject())
-    }
+    unknown: u32,
+    /// A commit came after its child, so that generations may be too low.
+    stale: bool,
 }
 
 /// Mixes all of the name, so that names which share a part do not meet in the table.
-fn hash_of(hash: &CommitHash) -> u64 {
-    let bytes = hash.as_bytes();
-    let word = |at: usize| bytes[at..].first_chunk().map_or(0, |eight| u64::from_le_bytes(*eight));
-    let mixed =
-        (word(0) ^ word(8).rotate_left(23) ^ word(12).rotate_left(41)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed ^ (mixed >> 32)
+fn hash_of(hash: &[u8; 20]) -> u64 {
+    let word = |at: usize| hash[at..].first_chunk().map_or(0, |eight| u64::from_le_bytes(*eight));
+    mix(word(0) ^ word(12), word(8))
 }
 
 impl Commits {
-    fn find(&self, hash: &CommitHash) -> Option<Index> {
-        self.table.find(hash_of(hash), |index| self.entries[index as usize].hash == *hash)
+    /// Those that were stored elsewhere. Nothing if an index leads nowhere.
+    pub(super) fn from_parts(rows: Vec<Row>, parents: Vec<Index>, notes: Vec<u64>) -> Option<Self> {
+        let inside = |row: &Row| {
+            row.parents_start as usize + usize::from(row.parents) <= parents.len()
+                && row.notes_start as usize + usize::from(row.notes) <= notes.len()
+        };
+        if !rows.iter().all(inside) || parents.iter().any(|parent| *parent as usize >= rows.len()) {
+            return None;
+        }
+        let mut table = Table::default();
+        table.reserve(rows.len());
+        let mut unknown = 0;
+        for (index, row) in rows.iter().enumerate() {
+            table.insert(hash_of(&row.hash), index as u32);
+            unknown += u32::from(row.flags & KNOWN == 0);
+        }
+        Some(Self { rows, parents, notes, table, unknown, stale: false })
     }
 
-    fn parents_of(&self, index: Index) -> &[Index] {
-        let entry = &self.entries[index as usize];
-        let start = entry.parents_start as usize;
-        &self.parents[start..start + usize::from(entry.parents)]
+    /// Has room for about so many more.
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.table.reserve(self.rows.len() + more);
+        self.rows.reserve(more);
+    }
+
+    #[inline]
+    pub(super) fn find(&self, hash: &CommitHash) -> Option<Index> {
+        let hash = hash.as_bytes();
+        self.table.find(hash_of(hash), |index| self.rows[index as usize].hash == *hash)
+    }
+
+    pub(super) fn hash(&self, index: Index) -> CommitHash {
+        CommitHash::from_bytes(self.rows[index as usize].hash)
+    }
+
+    pub(super) fn is_known(&self, index: Index) -> bool {
+        self.rows[index as usize].flags & KNOWN != 0
+    }
+
+    #[inline]
+    pub(super) fn parents_of(&self, index: Index) -> &[Index] {
+        let row = &self.rows[index as usize];
+        let start = row.parents_start as usize;
+        &self.parents[start..start + usize::from(row.parents)]
+    }
+
+    pub(super) fn committed(&self, index: Index) -> i64 {
+        self.rows[index as usize].committed
+    }
+
+    pub(super) fn author(&self, index: Index) -> Text {
+        self.rows[index as usize].author
+    }
+
+    /// Where the whole of a commit is in the log.
+    pub(super) fn span(&self, index: Index) -> Span {
+        self.rows[index as usize].span
+    }
+
+    /// What the message of a commit says.
+    pub(super) fn notes_of(&self, index: Index) -> impl Iterator<Item = Stored> {
+        let row = &self.rows[index as usize];
+        let start = row.notes_start as usize;
+        notes::unpack(&self.notes[start..start + usize::from(row.notes)])
     }
 
     /// The index of a commit that may be only named so far.
-    fn named(&mut self, hash: CommitHash) -> Index {
-        if let Some(index) = self.find(&hash) {
+    #[inline]
+    pub(super) fn named(&mut self, hash: &CommitHash) -> Index {
+        if let Some(index) = self.find(hash) {
             return index;
         }
-        let index = self.entries.len() as u32;
-        self.entries.push(Entry {
-            hash,
-            parents_start: 0,
-            parents: 0,
-            known: false,
-            author: Text::default(),
-            subject: Text::default(),
-            authored: 0,
+        let index = self.rows.len() as u32;
+        self.rows.push(Row {
+            span: Span::default(),
             committed: 0,
+            hash: *hash.as_bytes(),
+            author: Text::default(),
+            committer: Text::default(),
+            parents_start: 0,
+            notes_start: 0,
+            generation: 1,
+            parents: 0,
+            notes: 0,
+            origin: 0,
+            flags: 0,
         });
-        self.missing += 1;
-        let entries = &self.entries;
-        self.table.insert(hash_of(&hash), index, |other| hash_of(&entries[other as usize].hash));
+        self.unknown += 1;
+        self.table.insert(hash_of(hash.as_bytes()), index);
         index
     }
 
-    /// Adds a commit. One that is there already stays as it is: a commit never changes.
-    pub(super) fn add(&mut self, strings: &mut Strings, hash: CommitHash, commit: &ParsedCommit<'_>) {
-        let index = self.named(hash);
-        if self.entries[index as usize].known {
-            return;
-        }
-        let parents: Vec<Index> = commit.parents.iter().map(|parent| self.named(*parent)).collect();
-        let entry = &mut self.entries[index as usize];
-        entry.known = true;
-        entry.parents_start = self.parents.len() as u32;
-        entry.parents = parents.len().min(usize::from(u16::MAX)) as u16;
-        entry.author = strings.intern(&commit.author.name);
-        entry.subject = strings.store(&commit.subject());
-        entry.authored = commit.author.seconds;
-        entry.committed = commit.committer.seconds;
-        self.parents.extend_from_slice(&parents);
-        self.missing -= 1;
+    /// Remembers that a change waits for a commit.
+    pub(super) fn wait_for(&mut self, index: Index) {
+        self.rows[index as usize].flags |= AWAITED;
     }
 
-    /// A commit that the log holds.
-    pub(super) fn known<'a>(&'a self, strings: &'a Strings, hash: &CommitHash) -> Option<Commit<'a>> {
-        let index = self.find(hash).filter(|index| self.entries[*index as usize].known)?;
-        Some(Commit { commits: self, strings, index })
+    /// Adds a commit. One that is there already stays as it is: a commit never changes. Answers with its index if a
+    /// change waits for it.
+    pub(super) fn add(
+        &mut self,
+        strings: &mut Strings,
+        batch: &Batch<'_>,
+        draft: &CommitDraft<'_>,
+        origin: u16,
+    ) -> Option<Index> {
+        let index = self.named(&draft.hash);
+        let row = self.rows[index as usize];
+        if row.flags & KNOWN != 0 {
+            return None;
+        }
+        let start = self.parents.len();
+        let mut generation = 1;
+        for parent in part(&batch.parents, &draft.parents).iter().take(usize::from(u16::MAX)) {
+            let parent = self.named(parent);
+            self.parents.push(parent);
+            let parent = &mut self.rows[parent as usize];
+            parent.flags |= PARENT;
+            generation = generation.max(parent.generation.saturating_add(1));
+        }
+        let (parents_start, parents) = (start as u32, (self.parents.len() - start) as u16);
+        let start = self.notes.len();
+        for note in part(&batch.notes, &draft.notes) {
+            notes::pack(note, strings, &mut self.notes);
+            if self.notes.len() - start >= usize::from(u16::MAX) - 1 {
+                break;
+            }
+        }
+        let (notes_start, notes) = (start as u32, (self.notes.len() - start) as u16);
+        // Whoever names it so far believes that it has no parents.
+        self.stale |= row.flags & PARENT != 0 && generation > 1;
+        self.unknown -= 1;
+        self.rows[index as usize] = Row {
+            span: draft.span,
+            committed: draft.committed,
+            hash: row.hash,
+            author: strings.intern(draft.author),
+            committer: strings.intern(draft.committer),
+            parents_start,
+            notes_start,
+            generation,
+            parents,
+            notes,
+            origin,
+            flags: row.flags & !AWAITED | KNOWN,
+        };
+        (row.flags & AWAITED != 0).then_some(index)
     }
 
     /// How many commits the log holds.
     pub(super) fn len(&self) -> usize {
-        self.entries.len() - self.missing as usize
+        self.rows.len() - self.unknown as usize
     }
 
     /// Commits that others name as parents, but that the log does not hold.
     pub(super) fn missing(&self) -> impl Iterator<Item = CommitHash> {
-        self.entries.iter().filter(|entry| !entry.known).map(|entry| entry.hash)
+        let missing = self.rows.iter().filter(|row| row.flags & (KNOWN | PARENT) == PARENT);
+        missing.map(|row| CommitHash::from_bytes(row.hash))
     }
 
-    /// Whether `ancestor` can be reached from `commit` by one step or more. Looks at each commit once.
-    pub(super) fn has_ancestor(&self, commit: &CommitHash, ancestor: &CommitHash) -> bool {
-        let (Some(start), Some(goal)) = (self.find(commit), self.find(ancestor)) else { return false };
-        let mut seen = vec![false; self.entries.len()];
-        let mut waiting = vec![start];
+    /// Whether `ancestor` can be reached from `commit` by one step or more. Looks at each commit once, and at none
+    /// that is of an earlier generation than the ancestor.
+    pub(super) fn has_ancestor(&self, commit: Index, ancestor: Index) -> bool {
+        let least = if self.stale { 0 } else { self.rows[ancestor as usize].generation };
+        let mut seen = vec![0u64; self.rows.len().div_ceil(64)];
+        let mut waiting = vec![commit];
         while let Some(index) = waiting.pop() {
             for parent in self.parents_of(index) {
-                if *parent == goal {
+                if *parent == ancestor {
                     return true;
                 }
-                if !std::mem::replace(&mut seen[*parent as usize], true) {
+                let (word, bit) = (*parent as usize / 64, 1 << (parent % 64));
+                if self.rows[*parent as usize].generation > least && seen[word] & bit == 0 {
+                    seen[word] |= bit;
                     waiting.push(*parent);
                 }
             }
         }
         false
+    }
+
+    /// Makes the generations right again after commits came before their parents. Takes time in proportion to the
+    /// number of commits, and none if they did not.
+    pub(super) fn settle(&mut self) {
+        /// Stands for a commit whose parents are being looked at: only damage makes it its own ancestor.
+        const OPEN: u32 = u32::MAX;
+        if !std::mem::take(&mut self.stale) {
+            return;
+        }
+        for row in &mut self.rows {
+            row.generation = 0;
+        }
+        let mut waiting = Vec::new();
+        for start in 0..self.rows.len() as u32 {
+            waiting.push(start);
+            while let Some(index) = waiting.last().copied() {
+                let own = self.rows[index as usize].generation;
+                if own != 0 && own != OPEN {
+                    waiting.pop();
+                    continue;
+                }
+                let (before, mut generation) = (waiting.len(), 1);
+                for parent in self.parents_of(index) {
+                    match self.rows[*parent as usize].generation {
+                        0 => waiting.push(*parent),
+                        OPEN => {}
+                        known => generation = generation.max(known + 1),
+                    }
+                }
+                let done = waiting.len() == before;
+                self.rows[index as usize].generation = if done { generation } else { OPEN };
+            }
+        }
+    }
+
+    /// Whether there is nothing to settle.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.stale
+    }
+
+    /// What is wrong with generations and flags.
+    pub(super) fn check(&self, problems: &mut Vec<String>) {
+        problems.extend(self.missing().map(|hash| format!("the parent {hash} is missing")));
+        for (index, row) in self.rows.iter().enumerate() {
+            if self.find(&CommitHash::from_bytes(row.hash)) != Some(index as u32) {
+                problems.push(format!("{} is not found by its name", CommitHash::from_bytes(row.hash)));
+            }
+            let wrong = |parent: &&Index| self.rows[**parent as usize].generation >= row.generation;
+            if !self.stale
+                && let Some(parent) = self.parents_of(index as u32).iter().find(wrong)
+            {
+                let (child, parent) = (CommitHash::from_bytes(row.hash), self.hash(*parent));
+                problems.push(format!("{child} is of no later generation than its parent {parent}"));
+            }
+        }
     }
 }

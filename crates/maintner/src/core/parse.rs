@@ -31,57 +31,158 @@ pub struct Person<'a> {
     pub name: Cow<'a, str>,
     /// Seconds since 1970.
     pub seconds: i64,
+    /// Minutes that the clock on their wall was ahead of UTC.
+    pub zone_minutes: i32,
+}
+
+/// What the headers of a commit say, as far as it is of interest.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Header<'a> {
+    pub(super) tree: CommitHash,
+    pub(super) author: Signature<'a>,
+    pub(super) committer: Signature<'a>,
+    pub(super) message: &'a [u8],
+}
+
+/// A person and a time, as they are written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Signature<'a> {
+    /// `Name <email>`.
+    pub(super) name: &'a [u8],
+    pub(super) seconds: i64,
+    pub(super) zone_minutes: i32,
 }
 
 impl ParsedCommit<'_> {
     /// The first paragraph of the message in one line.
     pub fn subject(&self) -> String {
-        let start = self.message.trim_start_matches('\n');
-        let paragraph = start.split("\n\n").next().unwrap_or_default();
-        paragraph.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+        subject_of(&self.message)
     }
 }
 
 /// Parses a commit object. Headers that are not of interest, such as signatures, are skipped.
 pub fn parse_commit(raw: &[u8]) -> Result<ParsedCommit<'_>, ParseCommitError> {
-    let split = memchr::memmem::find(raw, b"\n\n").ok_or(ParseCommitError("no end of the headers"))?;
-    let (headers, message) = (&raw[..split], &raw[split + 2..]);
-    let (mut tree, mut parents, mut author, mut committer) = (None, Vec::new(), None, None);
-    for line in headers.split(|byte| *byte == b'\n') {
-        let (key, value) = match memchr::memchr(b' ', line) {
-            Some(space) => (&line[..space], &line[space + 1..]),
-            None => (line, &b""[..]),
-        };
-        // A continued line begins with a space and so has an empty key.
-        match key {
-            b"tree" => tree = Some(hash(value)?),
-            b"parent" => parents.push(hash(value)?),
-            b"author" if author.is_none() => author = Some(person(value)?),
-            b"committer" if committer.is_none() => committer = Some(person(value)?),
-            _ => {}
-        }
-    }
+    let mut parents = Vec::new();
+    let header = scan_commit(raw, |parent| parents.push(parent))?;
     Ok(ParsedCommit {
-        tree: tree.ok_or(ParseCommitError("no tree"))?,
+        tree: header.tree,
         parents,
+        author: header.author.person(),
+        committer: header.committer.person(),
+        message: String::from_utf8_lossy(header.message),
+    })
+}
+
+/// Reads a commit object in place; parents are told one by one.
+pub(super) fn scan_commit(
+    raw: &[u8],
+    mut parent: impl FnMut(CommitHash),
+) -> Result<Header<'_>, ParseCommitError> {
+    let (mut tree, mut author, mut committer) = (None, None, None);
+    let mut rest = raw;
+    let message = loop {
+        let end = memchr::memchr(b'\n', rest).ok_or(ParseCommitError("no end of the headers"))?;
+        let line = &rest[..end];
+        rest = &rest[end + 1..];
+        if line.is_empty() {
+            break rest;
+        }
+        // A continued line begins with a space, and so with none of these.
+        if let Some(value) = line.strip_prefix(b"tree ") {
+            tree = Some(hash(value)?);
+        } else if let Some(value) = line.strip_prefix(b"parent ") {
+            parent(hash(value)?);
+        } else if let Some(value) = line.strip_prefix(b"author ").filter(|_| author.is_none()) {
+            author = Some(signature(value)?);
+        } else if let Some(value) = line.strip_prefix(b"committer ").filter(|_| committer.is_none()) {
+            committer = Some(signature(value)?);
+        }
+    };
+    Ok(Header {
+        tree: tree.ok_or(ParseCommitError("no tree"))?,
         author: author.ok_or(ParseCommitError("no author"))?,
         committer: committer.ok_or(ParseCommitError("no committer"))?,
-        message: String::from_utf8_lossy(message),
+        message,
     })
 }
 
 fn hash(text: &[u8]) -> Result<CommitHash, ParseCommitError> {
-    let text = std::str::from_utf8(text).ok();
-    text.and_then(|text| text.parse().ok()).ok_or(ParseCommitError("a hash that is none"))
+    parse_hash(text).ok_or(ParseCommitError("a hash that is none"))
+}
+
+/// The value of each hexadecimal digit, or 255.
+const DIGITS: [u8; 256] = {
+    let mut digits = [255; 256];
+    let mut at = 0;
+    while at < 16 {
+        digits[b"0123456789abcdef"[at] as usize] = at as u8;
+        at += 1;
+    }
+    digits
+};
+
+/// Forty lower-case digits.
+pub(super) fn parse_hash(text: &[u8]) -> Option<CommitHash> {
+    let digits: &[u8; 40] = text.try_into().ok()?;
+    let mut bytes = [0; 20];
+    let mut bad = 0;
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let (high, low) = (DIGITS[pair[0] as usize], DIGITS[pair[1] as usize]);
+        bad |= high | low;
+        *byte = high << 4 | low & 15;
+    }
+    (bad < 16).then(|| CommitHash::from_bytes(bytes))
 }
 
 /// `Name <email> 1700000000 +0100`, read from the right, since names may hold anything.
-fn person(text: &[u8]) -> Result<Person<'_>, ParseCommitError> {
+fn signature(text: &[u8]) -> Result<Signature<'_>, ParseCommitError> {
     let bad = ParseCommitError("a person without a time");
     let zone = memchr::memrchr(b' ', text).ok_or(bad)?;
     let time = memchr::memrchr(b' ', &text[..zone]).ok_or(bad)?;
-    let seconds = std::str::from_utf8(&text[time + 1..zone]).ok().and_then(|text| text.parse().ok());
-    Ok(Person { name: String::from_utf8_lossy(&text[..time]), seconds: seconds.ok_or(bad)? })
+    let seconds = parse_number(&text[time + 1..zone]).ok_or(bad)?;
+    let zone_minutes = parse_number(&text[zone + 1..]).map_or(0, |zone| zone / 100 * 60 + zone % 100);
+    Ok(Signature { name: &text[..time], seconds, zone_minutes: zone_minutes.clamp(-6000, 6000) as i32 })
+}
+
+/// Digits with or without a sign.
+pub(super) fn parse_number(text: &[u8]) -> Option<i64> {
+    let (negative, digits) = match text.split_first()? {
+        (b'-', digits) => (true, digits),
+        (b'+', digits) => (false, digits),
+        _ => (false, text),
+    };
+    let mut number = 0i64;
+    for digit in digits {
+        let value = digit.wrapping_sub(b'0');
+        number = number.checked_mul(10)?.checked_add(i64::from(value)).filter(|_| value < 10)?;
+    }
+    (!digits.is_empty()).then_some(if negative { -number } else { number })
+}
+
+impl<'a> Signature<'a> {
+    fn person(self) -> Person<'a> {
+        let Self { name, seconds, zone_minutes } = self;
+        Person { name: String::from_utf8_lossy(name), seconds, zone_minutes }
+    }
+
+    /// What is between the last brackets of `Name <email>`.
+    pub(super) fn email(self) -> &'a [u8] {
+        email(self.name)
+    }
+}
+
+/// What is between the last brackets; nothing if there are none.
+pub(super) fn email(person: &[u8]) -> &[u8] {
+    let start = memchr::memrchr(b'<', person).map_or(person.len(), |at| at + 1);
+    let inside = &person[start..];
+    &inside[..memchr::memchr(b'>', inside).unwrap_or(0)]
+}
+
+/// The first paragraph of a message in one line.
+pub(super) fn subject_of(message: &str) -> String {
+    let start = message.trim_start_matches('\n');
+    let paragraph = start.split("\n\n").next().unwrap_or_default();
+    paragraph.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -104,8 +205,13 @@ mod tests {
         assert_eq!(commit.parents.len(), 1);
         assert_eq!(
             commit.author,
-            Person { name: "Ada Lovelace <ada@example.com>".into(), seconds: 1_700_000_000 }
+            Person {
+                name: "Ada Lovelace <ada@example.com>".into(),
+                seconds: 1_700_000_000,
+                zone_minutes: 60
+            }
         );
+        assert_eq!(commit.committer.zone_minutes, -210);
         assert_eq!(commit.committer.seconds, 1_700_000_060);
         assert_eq!(commit.subject(), "fix: a thing that broke");
         assert!(commit.message.ends_with("More about it.\n"));

@@ -1,19 +1,33 @@
 //! Text in one piece of memory, equal ones stored once.
 
-use std::hash::{DefaultHasher, Hasher as _};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::table::Table;
+use super::table::{Table, hash_bytes};
 
-/// A text in [`Strings`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) struct Text(u32);
+/// A text in [`Strings`]. The default is the empty one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(transparent)]
+pub(super) struct Text(pub(super) u32);
+
+/// A text that is to be looked up, with its hash, which can be made elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Name<'a> {
+    pub(super) bytes: &'a [u8],
+    hash: u64,
+}
+
+impl<'a> Name<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, hash: hash_bytes(bytes) }
+    }
+}
 
 /// All texts of a corpus. The first is the empty one.
 #[derive(Debug, Clone)]
 pub(super) struct Strings {
-    bytes: String,
+    pub(super) bytes: String,
     /// Where each text ends; it begins where the one before ends.
-    ends: Vec<u64>,
+    pub(super) ends: Vec<u64>,
     table: Table,
 }
 
@@ -24,48 +38,68 @@ impl Default for Strings {
 }
 
 impl Strings {
+    /// Those that were stored elsewhere. Nothing if they are not in order.
+    pub(super) fn from_parts(bytes: String, ends: Vec<u64>) -> Option<Self> {
+        let whole = ends.first() == Some(&0) && ends.last() == Some(&(bytes.len() as u64));
+        let inside = |pair: &[u64]| pair[0] <= pair[1] && bytes.is_char_boundary(pair[0] as usize);
+        if !whole || !ends.windows(2).all(inside) {
+            return None;
+        }
+        let mut strings = Self { bytes, ends, table: Table::default() };
+        let mut table = Table::default();
+        table.reserve(strings.ends.len());
+        for index in 1..strings.ends.len() as u32 {
+            table.insert(hash_bytes(strings.text(Text(index)).as_bytes()), index);
+        }
+        strings.table = table;
+        Some(strings)
+    }
+
+    /// The text; one that is not here is empty.
     pub(super) fn text(&self, text: Text) -> &str {
         let at = text.0 as usize;
-        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
-        &self.bytes[start as usize..self.ends[at] as usize]
+        let (Some(start), Some(end)) =
+            (at.checked_sub(1).and_then(|before| self.ends.get(before)), self.ends.get(at))
+        else {
+            return "";
+        };
+        &self.bytes[*start as usize..*end as usize]
     }
 
-    /// Stores a text that is not likely to come again.
-    pub(super) fn store(&mut self, text: &str) -> Text {
-        if text.is_empty() {
-            return Text::default();
+    /// Stores a text, or finds the one that is there. What is not UTF-8 has its bad bytes replaced.
+    #[inline]
+    pub(super) fn intern(&mut self, name: Name<'_>) -> Text {
+        match self.lookup(name) {
+            Some(known) => known,
+            None => self.store(name),
         }
-        self.bytes.push_str(text);
-        self.ends.push(self.bytes.len() as u64);
-        Text(self.ends.len() as u32 - 1)
-    }
-
-    /// Stores a text, or finds the one that is there.
-    pub(super) fn intern(&mut self, text: &str) -> Text {
-        if let Some(known) = self.find(text) {
-            return known;
-        }
-        let new = self.store(text);
-        let mut table = std::mem::take(&mut self.table);
-        table.insert(hash(text), new.0, |other| hash(self.text(Text(other))));
-        self.table = table;
-        new
     }
 
     /// A text that was interned.
     pub(super) fn find(&self, text: &str) -> Option<Text> {
-        if text.is_empty() {
+        self.lookup(Name::new(text.as_bytes()))
+    }
+
+    #[inline]
+    fn lookup(&self, name: Name<'_>) -> Option<Text> {
+        if name.bytes.is_empty() {
             return Some(Text::default());
         }
-        self.table.find(hash(text), |other| self.text(Text(other)) == text).map(Text)
+        self.table.find(name.hash, |other| self.text(Text(other)).as_bytes() == name.bytes).map(Text)
     }
-}
 
-fn hash(text: &str) -> u64 {
-    // With fixed keys, so that a corpus is the same everywhere.
-    let mut hasher = DefaultHasher::new();
-    hasher.write(text.as_bytes());
-    hasher.finish()
+    #[cold]
+    fn store(&mut self, name: Name<'_>) -> Text {
+        let Ok(text) = std::str::from_utf8(name.bytes) else {
+            let lossy = String::from_utf8_lossy(name.bytes).into_owned();
+            return self.intern(Name::new(lossy.as_bytes()));
+        };
+        self.bytes.push_str(text);
+        self.ends.push(self.bytes.len() as u64);
+        let new = self.ends.len() as u32 - 1;
+        self.table.insert(name.hash, new);
+        Text(new)
+    }
 }
 
 #[cfg(test)]
@@ -76,13 +110,25 @@ mod tests {
     fn equal_texts_are_stored_once() {
         let mut strings = Strings::default();
         let texts: Vec<String> = (0..200).map(|n| format!("person {n}")).collect();
-        let first: Vec<Text> = texts.iter().map(|text| strings.intern(text)).collect();
+        let intern = |strings: &mut Strings| -> Vec<Text> {
+            texts.iter().map(|text| strings.intern(Name::new(text.as_bytes()))).collect()
+        };
+        let first = intern(&mut strings);
         let bytes = strings.bytes.len();
-        let second: Vec<Text> = texts.iter().map(|text| strings.intern(text)).collect();
-        assert_eq!(first, second);
+        assert_eq!(first, intern(&mut strings));
         assert_eq!(strings.bytes.len(), bytes);
         assert_eq!(strings.text(first[7]), "person 7");
         assert_eq!(strings.text(strings.find("").unwrap()), "");
         assert_eq!(strings.find("nobody"), None);
+        let again = Strings::from_parts(strings.bytes.clone(), strings.ends.clone()).unwrap();
+        assert_eq!(again.find("person 9"), Some(first[9]));
+    }
+
+    #[test]
+    fn text_that_is_not_utf8_is_stored_once_too() {
+        let mut strings = Strings::default();
+        let bad = Name::new(b"R\xe9sum\xe9");
+        assert_eq!(strings.intern(bad), strings.intern(bad));
+        assert_eq!(strings.text(Text(1)), "R\u{fffd}sum\u{fffd}");
     }
 }

@@ -1,51 +1,86 @@
-//! A hash table of indices into an arena: five bytes or so for each entry, whatever the keys.
+//! A hash table of indices into an arena: whatever the keys, they live in the arena.
 
-/// Open addressing with linear probing. Keys live in the arena; the caller hashes and compares them.
+/// Open addressing with linear probing. A slot holds a part of the hash, so that most comparisons never leave it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Table {
-    /// An index plus one; zero is free. The length is a power of two.
-    slots: Vec<u32>,
+    /// The lower half is an index plus one, zero is free; the upper half is the lower half of the hash. The length is
+    /// a power of two.
+    slots: Vec<u64>,
     used: usize,
 }
 
 impl Table {
+    /// Has room for so many entries without growing.
+    pub(super) fn reserve(&mut self, entries: usize) {
+        let wanted = (entries * 4).div_ceil(3).next_power_of_two();
+        if wanted > self.slots.len() {
+            self.resize(wanted);
+        }
+    }
+
     /// The entry with this hash for which `is` says yes.
+    #[inline]
     pub(super) fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> Option<u32> {
         if self.slots.is_empty() {
             return None;
         }
         let mask = self.slots.len() - 1;
-        let mut at = hash as usize & mask;
-        while let Some(index) = self.slots[at].checked_sub(1) {
-            if is(index) {
-                return Some(index);
+        let mut at = hash as u32 as usize & mask;
+        while self.slots[at] != 0 {
+            let slot = self.slots[at];
+            if (slot >> 32) as u32 == hash as u32 && is(slot as u32 - 1) {
+                return Some(slot as u32 - 1);
             }
             at = (at + 1) & mask;
         }
         None
     }
 
-    /// Adds an entry that is not in the table yet. `hash_of` tells the hash of those that are.
-    pub(super) fn insert(&mut self, hash: u64, index: u32, hash_of: impl Fn(u32) -> u64) {
+    /// Adds an entry that is not in the table yet.
+    pub(super) fn insert(&mut self, hash: u64, index: u32) {
         if (self.used + 1) * 4 > self.slots.len() * 3 {
-            let old = std::mem::take(&mut self.slots);
-            self.slots = vec![0; (old.len() * 2).max(16)];
-            for slot in old.into_iter().filter(|slot| *slot != 0) {
-                self.place(hash_of(slot - 1), slot);
-            }
+            self.resize((self.slots.len() * 2).max(16));
         }
-        self.place(hash, index + 1);
+        self.place(hash << 32 | u64::from(index + 1));
         self.used += 1;
     }
 
-    fn place(&mut self, hash: u64, slot: u32) {
+    fn resize(&mut self, len: usize) {
+        let old = std::mem::replace(&mut self.slots, vec![0; len]);
+        for slot in old.into_iter().filter(|slot| *slot != 0) {
+            self.place(slot);
+        }
+    }
+
+    #[inline]
+    fn place(&mut self, slot: u64) {
         let mask = self.slots.len() - 1;
-        let mut at = hash as usize & mask;
+        let mut at = (slot >> 32) as usize & mask;
         while self.slots[at] != 0 {
             at = (at + 1) & mask;
         }
         self.slots[at] = slot;
     }
+}
+
+/// Mixes numbers to a hash that is the same everywhere.
+#[inline]
+pub(super) fn mix(first: u64, second: u64) -> u64 {
+    let product = u128::from(first ^ 0x9e37_79b9_7f4a_7c15) * u128::from(second ^ 0xd6e8_feb8_6659_fd93);
+    product as u64 ^ (product >> 64) as u64
+}
+
+/// The hash of some bytes, the same everywhere.
+#[inline]
+pub(super) fn hash_bytes(bytes: &[u8]) -> u64 {
+    let mut hash = bytes.len() as u64;
+    let mut words = bytes.chunks_exact(8);
+    for word in &mut words {
+        hash = mix(hash, word.first_chunk().map_or(0, |word| u64::from_le_bytes(*word)));
+    }
+    let mut last = [0; 8];
+    last[..words.remainder().len()].copy_from_slice(words.remainder());
+    mix(hash, u64::from_le_bytes(last))
 }
 
 #[cfg(test)]
@@ -58,11 +93,21 @@ mod tests {
         let mut table = Table::default();
         for index in 0..1000 {
             assert_eq!(table.find(hash(index), |other| other == index), None);
-            table.insert(hash(index), index, hash);
+            table.insert(hash(index), index);
         }
         for index in 0..1000 {
             assert_eq!(table.find(hash(index), |other| other == index), Some(index));
         }
         assert_eq!(table.find(5, |other| other == 5000), None);
+    }
+
+    #[test]
+    fn hashes_depend_on_every_byte_and_on_the_length() {
+        let texts: &[&[u8]] =
+            &[b"", b"\0", b"a", b"a\0", b"abcdefgh", b"abcdefgi", b"abcdefgh\0", b"bbcdefgh"];
+        let mut hashes: Vec<u64> = texts.iter().map(|text| hash_bytes(text)).collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        assert_eq!(hashes.len(), texts.len());
     }
 }

@@ -92,11 +92,21 @@ fn parse_header(bytes: &[u8], offset: u64) -> Header {
     }
 }
 
+/// Lower-case hexadecimal without padding.
 fn parse_length(digits: &[u8]) -> Option<u64> {
-    let canonical = digits == b"0" || !digits.starts_with(b"0");
-    let lower = digits.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let text = std::str::from_utf8(digits).ok().filter(|_| canonical && lower)?;
-    u64::from_str_radix(text, 16).ok()
+    if digits.is_empty() || digits.len() > 16 || (digits[0] == b'0' && digits.len() > 1) {
+        return None;
+    }
+    let mut number = 0;
+    for digit in digits {
+        let value = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        number = number << 4 | u64::from(value);
+    }
+    Some(number)
 }
 
 /// Reads records of one file in order. The file may grow meanwhile: only what lies before the limit is read.
@@ -245,6 +255,94 @@ impl RecordReader {
     }
 }
 
+/// Where the records of a file in memory are.
+#[derive(Debug, Clone)]
+pub struct Frames<'a> {
+    bytes: &'a [u8],
+    offset: usize,
+}
+
+/// Not a whole record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Torn {
+    /// Where it begins.
+    pub offset: usize,
+    /// Whether the end is all that is missing, or zeros are in its place: a record that is being written looks so.
+    pub is_cut: bool,
+    what: &'static str,
+}
+
+impl Torn {
+    /// The error that says so of a file.
+    pub fn error(self, path: &Path) -> RecordError {
+        let (path, offset) = (path.into(), self.offset as u64);
+        if self.is_cut {
+            RecordError::Torn { path, offset }
+        } else {
+            RecordError::Corrupt { path, offset, what: self.what }
+        }
+    }
+}
+
+impl<'a> Frames<'a> {
+    /// Those of the file with this content.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, offset: 0 }
+    }
+
+    /// Where the next record begins.
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// Where the payload of the next record is, or nothing at the end.
+    ///
+    /// # Errors
+    ///
+    /// There is something, but no record; the next call says the same.
+    pub fn read(&mut self) -> Result<Option<Range<usize>>, Torn> {
+        let rest = &self.bytes[self.offset..];
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        let torn = |is_cut, what| Torn { offset: self.offset, is_cut, what };
+        let (header, len) = match parse_header_in_place(rest, self.offset as u64) {
+            Header::Whole(header, len) => (header, len),
+            Header::Partial => return Err(torn(true, "it is cut short")),
+            Header::Wrong(what) => return Err(torn(rest.iter().all(|byte| *byte == 0), what)),
+        };
+        let len = usize::try_from(len).ok().filter(|len| *len <= rest.len() - header);
+        let len = len.ok_or_else(|| {
+            torn(!self.record_follows(), "its length reaches beyond the end, but more records follow")
+        })?;
+        let start = self.offset + header;
+        self.offset = start + len;
+        Ok(Some(start..self.offset))
+    }
+
+    /// As [`RecordReader::record_follows`].
+    fn record_follows(&self) -> bool {
+        let rest = &self.bytes[self.offset + 1..];
+        memchr::memmem::find_iter(rest, b"REC@").any(|at| {
+            let offset = (self.offset + 1 + at) as u64;
+            matches!(parse_header(&rest[at..], offset), Header::Whole(..))
+        })
+    }
+}
+
+/// As [`parse_header`], and the same answers, for the header that nearly all records have.
+fn parse_header_in_place(bytes: &[u8], offset: u64) -> Header {
+    let quick = || {
+        let rest = bytes.get(..MAX_HEADER.min(bytes.len()))?.strip_prefix(b"REC@")?;
+        let plus = memchr::memchr(b'+', rest)?;
+        let equals = memchr::memchr(b'=', rest)?;
+        let stated = parse_length(&rest[..plus])?;
+        let len = parse_length(rest.get(plus + 1..equals)?)?;
+        (stated == offset).then_some(Header::Whole(4 + equals + 1, len))
+    };
+    quick().unwrap_or_else(|| parse_header(bytes, offset))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -333,7 +431,38 @@ mod tests {
         );
     }
 
+    /// As [`read`], in memory.
+    fn frames(bytes: &[u8]) -> (Vec<Vec<u8>>, Option<Torn>) {
+        let mut frames = Frames::new(bytes);
+        let mut payloads = Vec::new();
+        loop {
+            match frames.read() {
+                Ok(Some(payload)) => payloads.push(bytes[payload].to_vec()),
+                Ok(None) => return (payloads, None),
+                Err(torn) => return (payloads, Some(torn)),
+            }
+        }
+    }
+
     proptest! {
+        #[test]
+        fn records_in_memory_are_those_of_the_file(
+            payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 1..6),
+            cut in any::<prop::sample::Index>(),
+            flip in proptest::option::of((any::<prop::sample::Index>(), 0u8..8)),
+        ) {
+            let mut bytes = frame(&payloads);
+            bytes.truncate(cut.index(bytes.len() + 1));
+            if let Some((at, bit)) = flip.filter(|_| !bytes.is_empty()) {
+                let at = at.index(bytes.len());
+                bytes[at] ^= 1 << bit;
+            }
+            let ((in_file, error), (in_memory, torn)) = (read(&bytes), frames(&bytes));
+            prop_assert_eq!(in_file, in_memory);
+            let cut = error.map(|error| matches!(error, RecordError::Torn { .. }));
+            prop_assert_eq!(cut, torn.map(|torn| torn.is_cut));
+        }
+
         #[test]
         fn a_cut_anywhere_loses_only_the_record_it_hits(payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 1..6)) {
             let bytes = frame(&payloads);

@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod adopt;
+mod corpus;
 mod crash;
+mod dump;
 mod log;
 
 use api::maintpb::{GithubIssueMutation, Mutation};

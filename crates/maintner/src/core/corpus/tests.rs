@@ -1,6 +1,6 @@
 //! Tests of the fold.
 
-use api::maintpb::{BuildResult, GitMutation, GitRef, GithubMutation};
+use api::maintpb::{BuildResult, GitCommit, GitMutation, GitRef, RepositoryMutation};
 use types::Outcome;
 
 use super::*;
@@ -60,7 +60,7 @@ fn commits_refs_and_results_are_found_again() {
         result(7, 2, 2, "passed"),
     ]);
     let two = corpus.commit(&hash(2)).unwrap();
-    assert_eq!((two.subject(), two.author()), ("commit 2", "Ada <ada@example.com>"));
+    assert_eq!((&*two.subject(), two.author()), ("commit 2", "Ada <ada@example.com>"));
     assert_eq!(two.first_parent(), Some(hash(1)));
     assert_eq!(corpus.find_ref("one", "refs/heads/main"), Some(hash(2)));
     let outcomes: Vec<Outcome> = corpus.attempts(hash(2), "linux").map(|attempt| attempt.outcome).collect();
@@ -102,11 +102,11 @@ fn a_deleted_ref_is_gone() {
 
 #[test]
 fn what_is_not_modelled_is_skipped_and_what_makes_no_sense_is_counted() {
-    let github = Mutation { github: Some(GithubMutation::default()), ..Default::default() };
+    let unknown = Mutation::default();
     let mut bad = commit(1, &[]);
     bad.git.as_mut().unwrap().commit.as_mut().unwrap().sha1 = "HEAD".into();
     let corpus = fold(&[
-        github,
+        unknown,
         bad,
         moved("refs/heads/main", Some(1)),
         result(0, 1, 1, "passed"),

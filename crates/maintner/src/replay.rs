@@ -1,0 +1,265 @@
+//! From a folder of segments to a corpus, as fast as the machine allows.
+//!
+//! The records of a segment are found by one thread at a time, which is a hop from header to header. What is in them is
+//! taken apart by all threads, a piece each, and applied in order by the thread that called. A piece that is not ready
+//! when its turn comes is taken apart by that thread itself, so one thread is enough, and none ever waits for long.
+
+use std::{
+    collections::BTreeMap,
+    num::NonZero,
+    path::{Path, PathBuf},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    Corpus,
+    core::{Batch, DecodeError},
+    log::{
+        OpenError, RecordError, SegmentFile,
+        record::{Frames, Torn},
+        segment_files,
+    },
+};
+
+/// About how many bytes of log make a piece.
+const PIECE: usize = 512 * 1024;
+/// How many pieces may be ready before the first is applied: what bounds the memory.
+const AHEAD: usize = 16;
+
+/// A log cannot be read into a corpus.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// A file is missing, or cannot be read.
+    #[error("cannot read the log")]
+    Open(#[from] OpenError),
+    /// A record is damaged.
+    #[error("the log is damaged")]
+    Record(#[from] RecordError),
+    /// What is in a record is no mutation.
+    #[error("the record at {offset} of `{}` cannot be decoded", path.display())]
+    Decode {
+        /// The segment.
+        path: PathBuf,
+        /// Where the record begins.
+        offset: u64,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+}
+
+/// What was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Replayed {
+    /// Mutations that were applied.
+    pub mutations: u64,
+    /// Bytes of log that hold them.
+    pub bytes: u64,
+}
+
+/// Reads the log in `dir` into a new corpus, with as many threads as there are processors. Nobody needs to hold the
+/// log. A last record that is not whole yet, since somebody is writing it, is left out. Blocks.
+pub fn replay(dir: &Path) -> Result<(Corpus, Replayed), ReplayError> {
+    let segments = segment_files(dir)?;
+    let mut corpus = Corpus::default();
+    corpus.reserve(segments.iter().map(|segment| segment.bytes).sum());
+    let replayed = replay_segments(&mut corpus, &segments, threads())?;
+    Ok((corpus, replayed))
+}
+
+/// As many as there are processors.
+pub fn threads() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// Applies all that these segments hold, in order, with so many threads. After an error the corpus holds what came
+/// before it. Blocks.
+pub fn replay_segments(
+    corpus: &mut Corpus,
+    segments: &[SegmentFile],
+    threads: usize,
+) -> Result<Replayed, ReplayError> {
+    let mut loaded = Vec::with_capacity(segments.len());
+    let mut bytes = 0;
+    for file in segments {
+        let contents = file.load()?;
+        bytes += contents.len() as u64;
+        loaded.push(Segment { file, base: corpus.attach(contents.clone()), contents });
+    }
+    let before = corpus.statistics().mutations;
+    let torn = apply_all(corpus, &loaded, threads)?;
+    corpus.settle();
+    Ok(Replayed { mutations: corpus.statistics().mutations - before, bytes: bytes - torn })
+}
+
+/// A segment in memory.
+struct Segment<'a> {
+    file: &'a SegmentFile,
+    /// The address of its first byte in the corpus.
+    base: u64,
+    contents: Bytes,
+}
+
+/// Shared by all threads.
+struct Shared<'a> {
+    state: Mutex<State<'a>>,
+    changed: Condvar,
+    segments: &'a [Segment<'a>],
+}
+
+struct State<'a> {
+    /// Where the next piece begins.
+    cutter: Cutter<'a>,
+    /// The number of the next piece to cut, and of the next to apply.
+    next: usize,
+    applied: usize,
+    ready: BTreeMap<usize, Result<Batch<'a>, ReplayError>>,
+    /// Cutting is over: all pieces are cut, or one could not be.
+    ended: bool,
+    failed: Option<ReplayError>,
+    torn: u64,
+}
+
+/// Cuts the log into pieces of whole records.
+struct Cutter<'a> {
+    segment: usize,
+    frames: Option<Frames<'a>>,
+}
+
+/// Records of one segment: where their payloads lie in it.
+struct Piece {
+    segment: usize,
+    payloads: Vec<std::ops::Range<usize>>,
+}
+
+impl<'a> Shared<'a> {
+    fn lock(&self) -> MutexGuard<'_, State<'a>> {
+        // Whoever panicked took the whole replay down with it: the scope of threads passes that on.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next piece, if there is one.
+    fn cut(&self, state: &mut State<'a>) -> Option<(usize, Piece)> {
+        while !state.ended {
+            let Some(segment) = self.segments.get(state.cutter.segment) else {
+                state.ended = true;
+                break;
+            };
+            let frames = state.cutter.frames.get_or_insert_with(|| Frames::new(&segment.contents));
+            let mut payloads = Vec::new();
+            let start = frames.offset();
+            while frames.offset() - start < PIECE {
+                match frames.read() {
+                    Ok(Some(payload)) => payloads.push(payload),
+                    Ok(None) => break,
+                    Err(torn) => {
+                        self.end_torn(state, torn);
+                        break;
+                    }
+                }
+            }
+            let index = state.cutter.segment;
+            if payloads.is_empty() {
+                state.cutter = Cutter { segment: index + 1, frames: None };
+                continue;
+            }
+            state.next += 1;
+            return Some((state.next - 1, Piece { segment: index, payloads }));
+        }
+        None
+    }
+
+    /// The end of a segment that grows may be missing, and nothing else.
+    fn end_torn(&self, state: &mut State<'a>, torn: Torn) {
+        let segment = &self.segments[state.cutter.segment];
+        let last = state.cutter.segment + 1 == self.segments.len();
+        state.ended = true;
+        if torn.is_cut && segment.file.grows && last {
+            state.torn = (segment.contents.len() - torn.offset) as u64;
+        } else {
+            state.failed = Some(torn.error(&segment.file.path).into());
+        }
+    }
+
+    fn decode(&self, piece: &Piece) -> Result<Batch<'a>, ReplayError> {
+        let segment = &self.segments[piece.segment];
+        let mut batch = Batch::default();
+        for payload in &piece.payloads {
+            let at = segment.base + payload.start as u64;
+            batch.add(at, &segment.contents[payload.clone()]).map_err(|source| ReplayError::Decode {
+                path: segment.file.path.clone(),
+                offset: payload.start as u64,
+                source,
+            })?;
+        }
+        Ok(batch)
+    }
+
+    /// Takes pieces apart until there are none.
+    fn help(&self) {
+        loop {
+            let mut state = self.lock();
+            while !state.ended && state.next >= state.applied + AHEAD {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            let Some((number, piece)) = self.cut(&mut state) else { return };
+            drop(state);
+            let decoded = self.decode(&piece);
+            self.lock().ready.insert(number, decoded);
+            self.changed.notify_all();
+        }
+    }
+
+    /// The next piece in order, taken apart by somebody.
+    fn next(&self, number: usize) -> Option<Result<Batch<'a>, ReplayError>> {
+        let mut state = self.lock();
+        state.applied = number;
+        self.changed.notify_all();
+        loop {
+            if let Some(ready) = state.ready.remove(&number) {
+                return Some(ready);
+            }
+            if state.next > number {
+                // Somebody has it.
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let (_, piece) = self.cut(&mut state)?;
+            drop(state);
+            return Some(self.decode(&piece));
+        }
+    }
+}
+
+/// Answers how many bytes at the end are no whole record yet.
+fn apply_all(corpus: &mut Corpus, segments: &[Segment<'_>], threads: usize) -> Result<u64, ReplayError> {
+    let state = State {
+        cutter: Cutter { segment: 0, frames: None },
+        next: 0,
+        applied: 0,
+        ready: BTreeMap::new(),
+        ended: false,
+        failed: None,
+        torn: 0,
+    };
+    let shared = Shared { state: Mutex::new(state), changed: Condvar::new(), segments };
+    let applied = thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|| shared.help());
+        }
+        let applied = (0..).map_while(|number| shared.next(number)).try_for_each(|batch| {
+            corpus.apply_batch(&batch?);
+            Ok(())
+        });
+        shared.lock().ended = true;
+        shared.changed.notify_all();
+        applied
+    });
+    let mut state = shared.lock();
+    match (applied, state.failed.take()) {
+        (Err(error), _) | (Ok(()), Some(error)) => Err(error),
+        (Ok(()), None) => Ok(state.torn),
+    }
+}
