@@ -7,6 +7,7 @@ pub mod log;
 mod map;
 pub mod replay;
 pub mod search;
+pub mod snapshot;
 
 pub use client::{FollowError, Start, Update, follow};
 pub use core::{Attempt, Change, Commit, Corpus, Issue, ParsedCommit, parse_commit};

@@ -7,10 +7,10 @@ use std::{collections::BTreeSet, path::Path};
 
 use api::maintpb::{BuildResult, GitCommit, GitMutation, GitRepo, Mutation, RepositoryMutation};
 use maintner::{
-    Corpus, Log, Options,
-    log::{AppendError, OpenError, ReadError, encode},
+    Corpus, Log, Options, ReplayError,
+    log::{AppendError, OpenError, encode},
+    snapshot,
 };
-use prost::Message as _;
 use tokio::sync::{Mutex, MutexGuard};
 use tracing::{info, warn};
 use types::CommitHash;
@@ -20,11 +20,9 @@ use types::CommitHash;
 pub(crate) enum OpenLedgerError {
     #[error("cannot open the mutation log")]
     Open(#[from] OpenError),
-    #[error("cannot read the mutation log")]
-    Read(#[from] ReadError),
     /// Going on would append what is there already, since it could not be read.
-    #[error("mutation {number} of the log cannot be decoded: check the log, and bring it back from a backup")]
-    Decode { number: u64, source: prost::DecodeError },
+    #[error("cannot read the mutation log: check it, and bring it back from a backup")]
+    Read(#[from] ReplayError),
 }
 
 pub(crate) struct Ledger {
@@ -36,24 +34,15 @@ impl Ledger {
     /// Opens the log and folds it. Blocks on the disk.
     pub(crate) fn open(dir: &Path, options: Options) -> Result<Self, OpenLedgerError> {
         let log = Log::open(dir, options)?;
-        let mut corpus = Corpus::default();
-        let mut failed = None;
-        log.replay(0, |number, bytes| match Mutation::decode(bytes) {
-            Ok(mutation) => corpus.apply(&mutation),
-            Err(source) => {
-                failed.get_or_insert(OpenLedgerError::Decode { number, source });
-            }
-        })?;
-        if let Some(error) = failed {
-            return Err(error);
-        }
+        let (corpus, opened) = snapshot::open(dir)?;
         let statistics = corpus.statistics();
         info!(
             mutation.position = statistics.mutations,
-            "mutation log open: {} mutations, {} commits, {} results of builds",
+            "mutation log open: {} mutations, {} commits, {} results of builds; {} segments from a snapshot",
             statistics.mutations,
             corpus.commit_count(),
-            corpus.attempt_count()
+            corpus.attempt_count(),
+            opened.from_snapshot
         );
         if statistics.malformed > 0 {
             warn!("{} parts of mutations in the log made no sense and were left out", statistics.malformed);
@@ -122,6 +111,7 @@ impl Ledger {
         for mutation in mutations {
             corpus.apply(mutation);
         }
+        corpus.settle();
         Ok(pending)
     }
 }

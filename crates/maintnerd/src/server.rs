@@ -128,6 +128,7 @@ impl Server {
             }
         });
         tasks.service("mutation log", watch_log(Arc::clone(&ledger), stop.clone()));
+        tasks.job("snapshots", maintner::snapshot::keep(ledger.log().clone(), stop.clone()));
         bound.start();
         tasks.service("refs", mirror.run());
         if let Some(events) = events_client {

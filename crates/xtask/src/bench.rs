@@ -13,6 +13,11 @@ const BENCHES: &[(&str, &str, &[&str])] = &[
         "gitmirror: archives of a small tree and of a large one",
         &["bench", "-p", "gitmirror", "--bench", "archives"],
     ),
+    (
+        "corpus",
+        "maintner: a log of the Go project's scale replayed, frozen and asked",
+        &["bench", "-p", "maintner", "--bench", "corpus"],
+    ),
     ("exec", "buildlet: execs started and their output", &["bench", "-p", "buildlet", "--bench", "exec"]),
     (
         "farm",

@@ -6,6 +6,7 @@ mod corpus;
 mod crash;
 mod dump;
 mod log;
+mod properties;
 
 use api::maintpb::{GithubIssueMutation, Mutation};
 use maintner::{Log, Options};
