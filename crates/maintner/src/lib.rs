@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod core;
+pub mod follower;
 pub mod generate;
 pub mod log;
 mod map;
@@ -11,5 +12,6 @@ pub mod snapshot;
 
 pub use client::{FollowError, Start, Update, follow};
 pub use core::{Attempt, Change, Commit, Corpus, Issue, ParsedCommit, parse_commit};
+pub use follower::{Follower, FollowerError, News};
 pub use log::{Batch, Log, Options, ResumeToken};
 pub use replay::{ReplayError, Replayed, replay};

@@ -33,6 +33,7 @@ pub use batch::{Batch, BatchBuilder, MAX_BATCH_BYTES, MAX_BATCH_MUTATIONS};
 pub use error::{AppendError, OpenError, ReadError};
 pub use files::{SegmentFile, segment_files};
 pub use filter::{Filter, Kind};
+pub use layout::is_log_file;
 pub use reader::Reader;
 pub use record::RecordError;
 pub use token::{HistoryId, ParseTokenError, ResumeToken};

@@ -70,6 +70,11 @@ fn is_date(text: &str) -> bool {
         })
 }
 
+/// Whether a file of this name holds a part of a log, or says what its parts are.
+pub fn is_log_file(name: &str) -> bool {
+    name == MANIFEST || SegmentName::parse(name).is_some()
+}
+
 /// All segments in `dir`, sorted.
 pub(super) fn list(dir: &Path) -> Result<Vec<SegmentName>, OpenError> {
     let io = |source| OpenError::Io { action: "list", path: dir.into(), source };

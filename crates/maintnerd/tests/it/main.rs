@@ -3,6 +3,7 @@
 
 mod fake;
 mod follow;
+mod follower;
 mod git;
 mod results;
 mod watch;
