@@ -4,7 +4,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use api::{
     coordinator::{build_service_server::BuildServiceServer, farm_service_server::FarmServiceServer},
-    maintner::mutation_service_client::MutationServiceClient,
+    maintner::{
+        mutation_service_client::MutationServiceClient, mutation_service_server::MutationServiceServer,
+    },
 };
 use pages::{NavEntry, Options};
 use runtime::Tasks;
@@ -18,7 +20,7 @@ use crate::{
     core::State,
     engine::{self, Engine, Ports, Urls},
     find::Mirror,
-    grpc::{Builds, Farmland},
+    grpc::{Builds, Farmland, Mutations},
     ports::NoWitness,
     records::{MIGRATIONS, SqlRecords, read},
     settings::Settings,
@@ -100,6 +102,7 @@ struct Ground {
     state: State,
     settings: Settings,
     mirror: Mirror,
+    mutations: Mutations,
     ports: Ports,
     started: Timestamp,
 }
@@ -143,7 +146,7 @@ impl Server {
             started: ground.started,
             version: config.version.clone(),
         };
-        let public = bind_public(&config, &tasks, services, source).await?;
+        let public = bind_public(&config, &tasks, (services, ground.mutations.clone()), source).await?;
         Ok(assemble(config, ground, tasks, (internal, public), (ways, inbox)))
     }
 
@@ -210,7 +213,7 @@ async fn ground(config: &Config, tasks: &Tasks) -> Result<Ground, BindError> {
         found: records,
         logs: Arc::new(FarmLogs { logs: logs.clone(), database: database.clone() }),
         blobs: Arc::clone(&blobs),
-        mutations: Arc::new(maintnerd),
+        mutations: Arc::new(maintnerd.clone()),
         commits: Arc::new(mirror.clone()),
         clock: config.clock.clone(),
         new_id: Arc::new(runtime::new_id),
@@ -219,6 +222,7 @@ async fn ground(config: &Config, tasks: &Tasks) -> Result<Ground, BindError> {
     let state = engine::restore(&ports).await.map_err(|error| BindError::Restore(error.into()))?;
     Ok(Ground {
         mirror,
+        mutations: Mutations(maintnerd),
         ports,
         database,
         blobs,
@@ -249,7 +253,7 @@ async fn bind_internal(
 async fn bind_public(
     config: &Config,
     tasks: &Tasks,
-    services: (Builds, Farmland),
+    ((builds, farmland), mutations): ((Builds, Farmland), Mutations),
     source: PagesSource,
 ) -> Result<rpc::Bound, BindError> {
     let mut options = Options::new(config.farm.name.clone(), config.clock.clone(), tasks.shutdown());
@@ -259,8 +263,9 @@ async fn bind_public(
     let server = rpc::Server::new("pages", tasks.clone())
         .plain_loopback()
         .grpc_auth(rpc::bearer(&config.token))
-        .grpc(BuildServiceServer::new(services.0).max_decoding_message_size(rpc::MAX_MESSAGE))
-        .grpc(FarmServiceServer::new(services.1))
+        .grpc(BuildServiceServer::new(builds).max_decoding_message_size(rpc::MAX_MESSAGE))
+        .grpc(FarmServiceServer::new(farmland))
+        .grpc(MutationServiceServer::new(mutations))
         .http(pages::router(Arc::new(source), options).merge(config.pages.clone()));
     Ok(server.bind(config.listen_public).await?)
 }

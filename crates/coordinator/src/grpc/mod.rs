@@ -3,12 +3,14 @@
 mod build_service;
 mod convert;
 mod farm_service;
+mod mutations;
 mod read_log;
 mod requests;
 mod watch_builds;
 
 pub(crate) use build_service::Builds;
 pub(crate) use farm_service::Farmland;
+pub(crate) use mutations::Mutations;
 
 use tonic::{Code, Status};
 

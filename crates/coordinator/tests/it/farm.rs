@@ -136,7 +136,7 @@ impl TestFarm {
         FakeBuildlet::new(name, self.tasks.clone())
     }
 
-    fn channel(&self) -> rpc::Channel {
+    pub(crate) fn channel(&self) -> rpc::Channel {
         let url = format!("http://{}", self.running.as_ref().unwrap().public);
         rpc::connect(&url, None).unwrap().with_bearer(TOKEN)
     }

@@ -6,6 +6,7 @@
 mod buildlet;
 mod builds;
 mod farm;
+mod mutations;
 mod pages;
 mod peers;
 mod restart;
