@@ -41,31 +41,42 @@ pub struct Farm {
 /// When it does not build.
 pub fn binary(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| match std::env::var_os("FARMER_BIN_DIR") {
-        Some(folder) => folder.into(),
-        None => build_all(),
+    let folder = FOLDER.get_or_init(|| {
+        let given = std::env::var_os("FARMER_BIN_DIR").map(PathBuf::from);
+        given.unwrap_or_else(|| {
+            let binary = build(&["--workspace", "--bin", "farmer"]);
+            binary.parent().expect("lies in a folder").to_owned()
+        })
     });
     folder.join(name)
 }
 
-fn build_all() -> PathBuf {
+/// The built example of a crate; builds it first.
+///
+/// # Panics
+/// When it does not build.
+pub fn example(package: &str, name: &str) -> PathBuf {
+    build(&["--package", package, "--example", name])
+}
+
+fn build(what: &[&str]) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // Benchmarks are optimised, and so is what they measure.
     let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
     let output = Command::new(cargo)
-        .args(["build", "--quiet", "--workspace", "--bin", "farmer", "--profile", profile])
+        .args(["build", "--quiet", "--profile", profile])
+        .args(what)
         .arg("--message-format=json-render-diagnostics")
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
         .stderr(Stdio::inherit())
         .output()
         .expect("start cargo");
-    assert!(output.status.success(), "the binaries do not build");
+    assert!(output.status.success(), "{what:?} does not build");
     // Cargo says where it put them: its folders are a matter of its configuration.
-    let binary = lines(&output.stdout)
+    lines(&output.stdout)
         .iter()
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .expect("cargo names the binary");
-    binary.parent().expect("lies in a folder").to_owned()
+        .expect("cargo names the binary")
 }
 
 impl Farm {
