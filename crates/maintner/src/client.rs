@@ -8,8 +8,8 @@ use std::{
 
 use api::{
     maintner::{
-        WatchMutationsRequest, WatchMutationsResponse, mutation_service_client::MutationServiceClient,
-        watch_mutations_response::Event,
+        MutationFilter, WatchMutationsRequest, WatchMutationsResponse,
+        mutation_service_client::MutationServiceClient, watch_mutations_response::Event,
     },
     maintpb::Mutation,
 };
@@ -33,7 +33,7 @@ pub enum Start {
 pub enum Update {
     /// The next mutations, in the order of the log.
     Batch {
-        /// At most 1,000.
+        /// At most 1,000; none when a filter leaves much out, and only the token moves on.
         mutations: Vec<Mutation>,
         /// To go on after them.
         token: String,
@@ -61,11 +61,40 @@ pub enum FollowError<E> {
     Handler(#[source] E),
 }
 
+/// As [`follow`], for the mutations that pass a filter only. What the filter leaves out moves the token on.
+pub async fn follow_filtered<E, F>(
+    channel: Channel,
+    start: Start,
+    filter: MutationFilter,
+    cancel: CancellationToken,
+    handle: impl FnMut(Update) -> F,
+) -> Result<(), FollowError<E>>
+where
+    E: Display,
+    F: Future<Output = Result<(), E>>,
+{
+    run(channel, start, Some(filter), cancel, handle).await
+}
+
 /// Hands every update to `handle`, in order, one after the other, until cancelled. A lost stream is opened again after
 /// the last update that was handled.
 pub async fn follow<E, F>(
     channel: Channel,
     start: Start,
+    cancel: CancellationToken,
+    handle: impl FnMut(Update) -> F,
+) -> Result<(), FollowError<E>>
+where
+    E: Display,
+    F: Future<Output = Result<(), E>>,
+{
+    run(channel, start, None, cancel, handle).await
+}
+
+async fn run<E, F>(
+    channel: Channel,
+    start: Start,
+    filter: Option<MutationFilter>,
     cancel: CancellationToken,
     handle: impl FnMut(Update) -> F,
 ) -> Result<(), FollowError<E>>
@@ -87,7 +116,7 @@ where
             Start::After(token) => token,
             Start::Beginning | Start::Now => String::new(),
         };
-        let open = |token: String| open(client.clone(), token, from_now);
+        let open = |token: String| open(client.clone(), token, from_now, filter.clone());
         let handle = |response: WatchMutationsResponse| {
             let (update, token) = update_of(response);
             let handled = update.map(&call);
@@ -117,9 +146,10 @@ async fn open(
     mut client: MutationServiceClient<Channel>,
     resume_token: String,
     from_now: bool,
+    filter: Option<MutationFilter>,
 ) -> Result<tonic::Streaming<WatchMutationsResponse>, Status> {
     let from_now = from_now && resume_token.is_empty();
-    let request = WatchMutationsRequest { resume_token, from_now, filter: None };
+    let request = WatchMutationsRequest { resume_token, from_now, filter };
     let stream = client.watch_mutations(request).await?;
     Ok(stream.into_inner())
 }

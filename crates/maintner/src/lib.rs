@@ -10,7 +10,7 @@ pub mod replay;
 pub mod search;
 pub mod snapshot;
 
-pub use client::{FollowError, Start, Update, follow};
+pub use client::{FollowError, Start, Update, follow, follow_filtered};
 pub use core::{Attempt, Change, Commit, Corpus, Issue, ParsedCommit, parse_commit};
 pub use follower::{Follower, FollowerError, News};
 pub use log::{Batch, Log, Options, ResumeToken};

@@ -5,15 +5,20 @@
 //! manifest. What was appended is visible to readers only when it is durable, and its prefix never changes.
 
 mod batch;
+mod bucket;
+mod copy;
 mod error;
 mod files;
 mod filter;
+mod import;
 mod index;
 mod layout;
 mod manifest;
 mod open;
+mod publish;
 mod reader;
 pub mod record;
+mod remote;
 mod state;
 mod token;
 mod verify;
@@ -30,12 +35,16 @@ use prost::Message;
 use tokio::sync::{oneshot, watch};
 
 pub use batch::{Batch, BatchBuilder, MAX_BATCH_BYTES, MAX_BATCH_MUTATIONS};
+pub use bucket::{Bucket, BucketError, FolderBucket, Object, ObjectBucket, OpenBucketError, Put, Version};
 pub use error::{AppendError, OpenError, ReadError};
 pub use files::{SegmentFile, segment_files};
 pub use filter::{Filter, Kind};
+pub use import::{ImportError, import};
 pub use layout::is_log_file;
+pub use publish::{Content, Published};
 pub use reader::Reader;
 pub use record::RecordError;
+pub use remote::Shared as SharedLog;
 pub use token::{HistoryId, ParseTokenError, ResumeToken};
 pub use verify::{Problem, Report, verify};
 
@@ -80,15 +89,32 @@ impl Log {
     /// Opens the log in `dir`, makes it if there is none, and takes the folder for this process. Folders written by
     /// Go's maintner are adopted as they are. Blocks on the disk.
     pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
-        let open::Opened { manifest, segments, growing, lock } = open::open(dir)?;
+        Self::start(dir, options, open::open(dir)?)
+    }
+
+    /// As [`Self::open`], for a log that rests in a bucket: what is acknowledged is durable there, and the folder is a
+    /// copy for readers. A log that is only in the folder is brought into an empty bucket. Blocks, also for the length
+    /// of the lease if another led that may be dead.
+    pub fn open_shared(dir: &Path, options: Options, shared: &SharedLog) -> Result<Self, OpenError> {
+        Self::start(dir, options, open::open_shared(dir, shared)?)
+    }
+
+    fn start(dir: &Path, options: Options, opened: open::Opened) -> Result<Self, OpenError> {
+        let open::Opened { manifest, segments, growing, lock, remote } = opened;
         let extent = Extent {
             position: segments.iter().map(|segment| segment.mutations).sum(),
             bytes: segments.iter().map(|segment| segment.bytes).sum(),
         };
         let (durable, follow) = watch::channel(extent);
         let shared = Arc::new(Shared::new(dir, manifest.history, segments, options.recent_bytes, follow));
-        let writer =
-            Writer::new(Arc::clone(&shared), manifest, growing, durable, lock, options.max_segment_bytes);
+        let writer = Writer::new(
+            Arc::clone(&shared),
+            manifest,
+            growing,
+            durable,
+            (lock, remote),
+            options.max_segment_bytes,
+        );
         let queue = writer.start().map_err(|source| OpenError::Io {
             action: "start the writer of",
             path: dir.into(),

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use super::record::RecordError;
+use super::{bucket::BucketError, record::RecordError};
 
 /// The log cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +17,20 @@ pub enum OpenError {
         dir: PathBuf,
         /// The number of the process, as it wrote it.
         process: String,
+    },
+    /// Another leads the log in a bucket, and lives.
+    #[error("the log in `{bucket}` is led by `{holder}`: stop that first, or use another bucket")]
+    Led {
+        /// The bucket.
+        bucket: String,
+        /// Who, as it calls itself.
+        holder: String,
+    },
+    /// The bucket cannot be used.
+    #[error("cannot use the log: {what}")]
+    Bucket {
+        /// What is wrong with it.
+        what: String,
     },
     /// A later version of this program wrote the manifest.
     #[error("`{}` is of version {found}, and this program knows {known}: use a later program", path.display())]
@@ -80,6 +94,15 @@ pub enum AppendError {
         path: PathBuf,
         /// What the disk said.
         source: Arc<io::Error>,
+    },
+    /// The bucket said no. As [`Self::Io`] else.
+    #[error("the log takes no more")]
+    Bucket(#[from] BucketError),
+    /// Another has taken over. What was not acknowledged may be in the log.
+    #[error("the log takes no more: another leads it now in `{bucket}`")]
+    Deposed {
+        /// The bucket.
+        bucket: String,
     },
     /// The log failed earlier, or is closing.
     #[error("the log is closed")]

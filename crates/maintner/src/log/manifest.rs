@@ -43,6 +43,16 @@ pub(super) struct Entry {
     pub(super) chain: String,
 }
 
+impl Entry {
+    /// The digest of the segment's content, or why there is none.
+    pub(super) fn digest(&self) -> Result<Digest, String> {
+        let mut digest = [0; 28];
+        hex::decode_to_slice(&self.sha224, &mut digest)
+            .map_err(|_| format!("`{}` is no SHA-224", self.sha224))?;
+        Ok(digest)
+    }
+}
+
 /// What every version of the manifest has.
 #[derive(Deserialize)]
 struct Version {
@@ -88,7 +98,10 @@ impl Manifest {
     }
 
     /// The chain must be whole, and every name one of a segment.
-    fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.version != VERSION {
+            return Err(format!("its version is {}, and this program knows {VERSION}", self.version));
+        }
         let mut chain = Self { segments: Vec::new(), ..self.clone() }.chain();
         for entry in &self.segments {
             chain = link(&chain, &entry.sha224);

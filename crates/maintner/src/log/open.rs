@@ -12,11 +12,12 @@ use sha2::Digest as _;
 use tracing::{info, warn};
 
 use super::{
-    OpenError, RecordError, file,
+    OpenError, RecordError, copy, file,
     index::{Scan, scan},
     layout::{self, LOCK, SegmentName},
     manifest::{Manifest, sync_dir},
-    state::Segment,
+    remote::{Remote, Shared},
+    state::{Segment, SegmentDigest},
     writer::{Growing, create},
 };
 
@@ -27,26 +28,52 @@ pub(super) struct Opened {
     pub(super) segments: Vec<Segment>,
     pub(super) growing: Growing,
     pub(super) lock: File,
+    /// The bucket that the log rests in, if it does.
+    pub(super) remote: Option<Remote>,
 }
 
 pub(super) fn open(dir: &Path) -> Result<Opened, OpenError> {
-    fs::create_dir_all(dir).map_err(|source| OpenError::Io { action: "create", path: dir.into(), source })?;
     let lock = take(dir)?;
+    open_folder(dir, lock, None)
+}
+
+/// Opens the log in a bucket: becomes its leader, and makes the folder a copy of it.
+pub(super) fn open_shared(dir: &Path, shared: &Shared) -> Result<Opened, OpenError> {
+    let lock = take(dir)?;
+    let remote = copy::of(dir, shared)?;
+    open_folder(dir, lock, Some(remote))
+}
+
+fn open_folder(dir: &Path, lock: File, remote: Option<Remote>) -> Result<Opened, OpenError> {
+    let manifest = mend(dir)?;
+    let mut segments = frozen_segments(dir, &manifest)?;
+    let first = segments.last().map_or(0, Segment::end);
+    let (growing, segment) = open_growing(dir, manifest.segments.len() as u32, first)?;
+    segments.push(segment);
+    Ok(Opened { manifest, segments, growing, lock, remote })
+}
+
+/// Adopts what has no manifest, and completes what a crash cut short; but for the tail of the growing segment.
+fn mend(dir: &Path) -> Result<Manifest, OpenError> {
     let mut manifest = match Manifest::read(dir)? {
         Some(manifest) => manifest,
         None => adopt(dir)?,
     };
     complete_freezing(dir, &mut manifest)?;
     check_names(dir, &manifest)?;
-    let mut segments = frozen_segments(dir, &manifest)?;
-    let first = segments.last().map_or(0, Segment::end);
-    let (growing, segment) = open_growing(dir, manifest.segments.len() as u32, first)?;
-    segments.push(segment);
-    Ok(Opened { manifest, segments, growing, lock })
+    Ok(manifest)
+}
+
+/// As a writer would find it: whole, to its last record.
+pub(super) fn mend_whole(dir: &Path) -> Result<Manifest, OpenError> {
+    let manifest = mend(dir)?;
+    open_growing(dir, manifest.segments.len() as u32, 0)?;
+    Ok(manifest)
 }
 
 /// Locks the folder for this process. The lock goes with the process, however it ends.
 fn take(dir: &Path) -> Result<File, OpenError> {
+    fs::create_dir_all(dir).map_err(|source| OpenError::Io { action: "create", path: dir.into(), source })?;
     let path = file(dir, LOCK);
     let io = |action| {
         let path = path.clone();
@@ -75,7 +102,7 @@ fn take(dir: &Path) -> Result<File, OpenError> {
 }
 
 /// Begins a history with what lies in a folder without a manifest: a log of Go's maintner, or nothing.
-fn adopt(dir: &Path) -> Result<Manifest, OpenError> {
+pub(super) fn adopt(dir: &Path) -> Result<Manifest, OpenError> {
     let names = layout::adopt(dir, &layout::list(dir)?)?;
     let mut manifest = Manifest::new();
     let mut mutations = 0;
@@ -192,7 +219,10 @@ fn frozen_segments(dir: &Path, manifest: &Manifest) -> Result<Vec<Segment>, Open
         }
         let first = segments.last().map_or(0, Segment::end);
         let (mutations, bytes) = (entry.mutations, entry.bytes);
-        segments.push(Segment { path, first, mutations, bytes, file: None, index: None });
+        let digest = SegmentDigest::Frozen(
+            entry.digest().map_err(|what| OpenError::Manifest { path: file(dir, layout::MANIFEST), what })?,
+        );
+        segments.push(Segment { path, first, mutations, bytes, digest, file: None, index: None });
     }
     Ok(segments)
 }
@@ -210,11 +240,13 @@ fn open_growing(dir: &Path, number: u32, first: u64) -> Result<(Growing, Segment
     sync_dir(dir).map_err(io("sync the folder of"))?;
     let growing = Growing { file: Arc::clone(&opened), number, bytes: scan.bytes, hasher: scan.hasher };
     let (mutations, bytes) = (scan.mutations, scan.bytes);
-    let segment = Segment { path, first, mutations, bytes, file: Some(opened), index: Some(scan.index) };
+    let digest = SegmentDigest::Growing(growing.hasher.clone());
+    let segment =
+        Segment { path, first, mutations, bytes, digest, file: Some(opened), index: Some(scan.index) };
     Ok((growing, segment))
 }
 
-fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<(), OpenError> {
+pub(super) fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<(), OpenError> {
     manifest.write(dir).map_err(|source| OpenError::Io {
         action: "write the manifest of",
         path: dir.into(),

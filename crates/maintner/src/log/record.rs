@@ -14,6 +14,8 @@ use std::{
 
 /// A header is never longer, however large the numbers in it.
 const MAX_HEADER: usize = 40;
+/// The longest payload. A little more than we take, for what others wrote.
+const LONGEST: u64 = 16 * 1024 * 1024;
 /// How much is read at a time.
 const CHUNK: usize = 256 * 1024;
 
@@ -177,6 +179,10 @@ impl RecordReader {
                 return Err(self.corrupt("its length reaches beyond the end, but more records follow"));
             }
             return Err(self.torn());
+        }
+        // Nobody could be sent it, and it would be held in memory by each who reads it.
+        if len > LONGEST {
+            return Err(self.corrupt("the record is larger than any mutation may be"));
         }
         Ok(Some((header, len as usize)))
     }

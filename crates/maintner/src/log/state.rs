@@ -7,12 +7,14 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+use sha2::{Digest as _, Sha224};
 use tokio::sync::watch;
 
 use super::{
     Batch, Extent, Filter, HistoryId, ReadError,
     filter::Mark,
     index::{self, SparseIndex},
+    layout::Digest,
 };
 
 /// One segment, as far as it is durable.
@@ -23,10 +25,28 @@ pub(super) struct Segment {
     pub(super) first: u64,
     pub(super) mutations: u64,
     pub(super) bytes: u64,
+    /// Of what is durable. Taken to its end only when somebody asks.
+    pub(super) digest: SegmentDigest,
     /// The growing segment stays open, so that a reader does not look for it under a name it no longer has.
     pub(super) file: Option<Arc<File>>,
     /// A frozen segment is indexed when first asked for a place inside it.
     pub(super) index: Option<SparseIndex>,
+}
+
+/// The SHA-224 of a segment.
+#[derive(Debug, Clone)]
+pub(super) enum SegmentDigest {
+    Growing(Sha224),
+    Frozen(Digest),
+}
+
+impl SegmentDigest {
+    pub(super) fn value(&self) -> Digest {
+        match self {
+            Self::Growing(hasher) => hasher.clone().finalize().into(),
+            Self::Frozen(digest) => *digest,
+        }
+    }
 }
 
 impl Segment {
@@ -93,9 +113,9 @@ impl Shared {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The segments as they are now.
-    pub(super) fn segments(&self) -> Vec<Segment> {
-        self.read().segments.clone()
+    /// Shows the segments as they are now.
+    pub(super) fn with_segments<T>(&self, see: impl FnOnce(&[Segment]) -> T) -> T {
+        see(&self.read().segments)
     }
 
     /// The mutations from `position` on that pass, as far as they travel together, if they are still in memory.
@@ -156,7 +176,7 @@ impl Shared {
     }
 
     /// Makes what was appended to the growing segment known to readers, but not yet how far it is durable.
-    pub(super) fn grow(&self, bytes: u64, offsets: &[u64], batches: Vec<Recent>) {
+    pub(super) fn grow(&self, bytes: u64, hasher: &Sha224, offsets: &[u64], batches: Vec<Recent>) {
         let mut state = self.write();
         let growing = state.segments.last_mut().expect("there is always a growing segment");
         for offset in offsets {
@@ -165,6 +185,7 @@ impl Shared {
             growing.mutations += 1;
         }
         growing.bytes = bytes;
+        growing.digest = SegmentDigest::Growing(hasher.clone());
         for recent in batches {
             state.recent_bytes += recent.batch.len();
             state.recent.push_back(recent);
@@ -176,10 +197,11 @@ impl Shared {
     }
 
     /// The growing segment has its final name, and another grows.
-    pub(super) fn freeze(&self, path: PathBuf, next: PathBuf, file: Arc<File>) {
+    pub(super) fn freeze(&self, path: PathBuf, digest: Digest, next: PathBuf, file: Arc<File>) {
         let mut state = self.write();
         let frozen = state.segments.last_mut().expect("there is always a growing segment");
         frozen.path = path;
+        frozen.digest = SegmentDigest::Frozen(digest);
         frozen.file = None;
         let first = frozen.end();
         state.segments.push(Segment {
@@ -187,6 +209,7 @@ impl Shared {
             first,
             mutations: 0,
             bytes: 0,
+            digest: SegmentDigest::Growing(Sha224::new()),
             file: Some(file),
             index: Some(SparseIndex::default()),
         });

@@ -31,7 +31,9 @@ impl FromStr for HistoryId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut bytes = [0; 16];
         hex::decode_to_slice(text, &mut bytes).map_err(|_| ParseTokenError)?;
-        Ok(Self(bytes))
+        let id = Self(bytes);
+        // We write it in one way only: in another it is damaged.
+        if id.to_string() == text { Ok(id) } else { Err(ParseTokenError) }
     }
 }
 

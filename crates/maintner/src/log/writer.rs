@@ -20,6 +20,7 @@ use super::{
     layout::SegmentName,
     manifest::Manifest,
     record,
+    remote::Remote,
     state::{Recent, Shared},
 };
 
@@ -36,6 +37,8 @@ pub(super) type Queue = mpsc::Sender<Request>;
 /// What the writer is asked for.
 pub(super) enum Request {
     Append(Append),
+    /// To say that it lives, where another would take over from one that is dead.
+    Beat,
     /// To end, when all before is done.
     Close,
 }
@@ -62,6 +65,7 @@ pub(super) struct Writer {
     durable: watch::Sender<Extent>,
     /// Held until the last append is durable.
     lock: File,
+    remote: Option<Remote>,
 }
 
 /// What goes into the next write.
@@ -116,43 +120,63 @@ impl Writer {
         manifest: Manifest,
         growing: Growing,
         durable: watch::Sender<Extent>,
-        lock: File,
+        (lock, remote): (File, Option<Remote>),
         max_segment_bytes: u64,
     ) -> Self {
-        Self { shared, manifest, growing, max_segment_bytes, durable, lock }
+        Self { shared, manifest, growing, max_segment_bytes, durable, lock, remote }
     }
 
     /// Runs in a thread of its own, since it waits for the disk all the time.
     pub(super) fn start(self) -> io::Result<Queue> {
         let (queue, requests) = mpsc::channel(QUEUE);
+        if let Some(remote) = &self.remote {
+            let (queue, pause) = (queue.downgrade(), remote.pause());
+            thread::Builder::new().name("mutation-log-lease".into()).spawn(move || {
+                loop {
+                    thread::sleep(pause);
+                    let Some(queue) = queue.upgrade() else { break };
+                    if queue.blocking_send(Request::Beat).is_err() {
+                        break;
+                    }
+                }
+            })?;
+        }
         thread::Builder::new().name("mutation-log".into()).spawn(move || self.run(requests))?;
         Ok(queue)
     }
 
     fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut buffer = Vec::new();
-        let mut closing = false;
-        while !closing && let Some(Request::Append(first)) = requests.blocking_recv() {
-            let group = gather(first, &mut requests, &mut closing);
-            let mut position = self.durable.borrow().position;
-            match self.write(&group, &mut buffer) {
-                Ok(()) => {
-                    for append in group {
-                        position += append.encoded.len() as u64;
-                        let _ = append.done.send(Ok(position)); // whoever asked may be gone
-                    }
-                }
-                Err(failure) => {
-                    error!("the mutation log takes no more: {failure}");
-                    for append in group {
-                        let _ = append.done.send(Err(failure.clone()));
-                    }
-                    break;
-                }
+        let mut next = requests.blocking_recv();
+        while let Some(request) = next.take() {
+            let done = match request {
+                Request::Close => break,
+                Request::Beat => self.remote.as_mut().map_or(Ok(()), Remote::beat),
+                Request::Append(first) => self.append(gather(first, &mut requests, &mut next), &mut buffer),
+            };
+            if let Err(failure) = done {
+                error!("the mutation log takes no more: {}", with_causes(&failure));
+                self.remote = None; // nothing is known about it any more
+                break;
             }
+            next = next.or_else(|| requests.blocking_recv());
+        }
+        if let Some(remote) = &mut self.remote {
+            remote.release();
         }
         // The folder is free before anybody learns that this writer is gone.
         drop(self.lock);
+    }
+
+    /// Writes what waits, and answers all who wait for it.
+    fn append(&mut self, group: Vec<Append>, buffer: &mut Vec<u8>) -> Result<(), AppendError> {
+        let mut position = self.durable.borrow().position;
+        let written = self.write(&group, buffer);
+        for append in group {
+            position += append.encoded.len() as u64;
+            let _ = append.done.send(written.clone().map(|()| position)); // whoever asked may be gone
+        }
+        written
     }
 
     fn write(&mut self, appends: &[Append], buffer: &mut Vec<u8>) -> Result<(), AppendError> {
@@ -162,7 +186,8 @@ impl Writer {
             // The longest header is 40 bytes; a segment may stay a little smaller than allowed.
             let reach = self.growing.bytes + (group.buffer.len() + payload.len()) as u64 + 40;
             let begun = self.growing.bytes > 0 || !group.buffer.is_empty();
-            if reach > self.max_segment_bytes && begun {
+            let scattered = self.remote.as_ref().is_some_and(Remote::has_many_parts);
+            if (reach > self.max_segment_bytes || scattered) && begun {
                 self.flush(&mut group)?;
                 self.freeze()?;
             }
@@ -182,13 +207,21 @@ impl Writer {
         let path = file(&self.shared.dir, &SegmentName::Growing { number: self.growing.number }.file_name());
         let mut out = &*self.growing.file;
         out.write_all(&group.buffer).map_err(|source| failed("write to", &path, source))?;
-        out.sync_data().map_err(|source| failed("sync", &path, source))?;
+        match &mut self.remote {
+            Some(remote) => remote.append(&group.buffer)?,
+            None => out.sync_data().map_err(|source| failed("sync", &path, source))?,
+        }
         self.growing.hasher.update(&group.buffer);
         self.growing.bytes += group.buffer.len() as u64;
         group.end_batch();
         let added = group.buffer.len() as u64;
         group.buffer.clear();
-        self.shared.grow(self.growing.bytes, &group.offsets, std::mem::take(&mut group.batches));
+        self.shared.grow(
+            self.growing.bytes,
+            &self.growing.hasher,
+            &group.offsets,
+            std::mem::take(&mut group.batches),
+        );
         group.offsets.clear();
         self.durable.send_modify(|extent| {
             extent.position = group.position();
@@ -206,36 +239,58 @@ impl Writer {
         let old = file(dir, &SegmentName::Growing { number }.file_name());
         let name = SegmentName::Frozen { number, digest };
         let frozen = file(dir, &name.file_name());
+        if self.remote.is_some() {
+            self.growing.file.sync_all().map_err(|source| failed("sync", &old, source))?;
+        }
         fs::rename(&old, &frozen).map_err(|source| failed("rename", &old, source))?;
         let next = file(dir, &SegmentName::Growing { number: number + 1 }.file_name());
         let next_file = Arc::new(create(&next).map_err(|source| failed("create", &next, source))?);
-        let mutations = self.shared.segments().last().map_or(0, |segment| segment.mutations);
+        let mutations = self.shared.with_segments(|all| all.last().map_or(0, |segment| segment.mutations));
         self.manifest.push(&name, self.growing.bytes, mutations, &digest);
+        if let Some(remote) = &mut self.remote {
+            let content = fs::read(&frozen).map_err(|source| failed("read", &frozen, source))?;
+            remote.freeze(&self.manifest, content.into())?;
+        }
         self.manifest.write(dir).map_err(|source| failed("write the manifest of", dir, source))?;
         info!("froze segment {number} of the mutation log, {} bytes", self.growing.bytes);
         self.growing =
             Growing { file: Arc::clone(&next_file), number: number + 1, bytes: 0, hasher: Sha224::new() };
-        self.shared.freeze(frozen, next, next_file);
+        self.shared.freeze(frozen, digest, next, next_file);
         Ok(())
     }
 }
 
-/// All that waits, up to a bound.
-fn gather(first: Append, requests: &mut mpsc::Receiver<Request>, closing: &mut bool) -> Vec<Append> {
+/// All that waits, up to a bound. What is no append ends it, and is what comes next.
+fn gather(first: Append, requests: &mut mpsc::Receiver<Request>, next: &mut Option<Request>) -> Vec<Append> {
     let size = |append: &Append| append.encoded.iter().map(Bytes::len).sum::<usize>();
     let mut bytes = size(&first);
     let mut group = vec![first];
     while bytes < GROUP_BYTES
         && let Ok(request) = requests.try_recv()
     {
-        let Request::Append(next) = request else {
-            *closing = true;
-            break;
-        };
-        bytes += size(&next);
-        group.push(next);
+        match request {
+            Request::Append(append) => {
+                bytes += size(&append);
+                group.push(append);
+            }
+            other => {
+                *next = Some(other);
+                break;
+            }
+        }
     }
     group
+}
+
+/// An error with its causes, on one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 /// Opens a segment for appending, and makes it if need be.

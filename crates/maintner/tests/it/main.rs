@@ -2,11 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod adopt;
+mod bad;
 mod corpus;
 mod crash;
 mod dump;
 mod log;
 mod properties;
+mod shared;
 
 use api::maintpb::{GithubIssueMutation, Mutation};
 use maintner::{Log, Options};
