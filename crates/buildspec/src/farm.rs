@@ -52,6 +52,8 @@ pub struct Farm {
     /// Which builders build what. The first that matches a repository and branch counts; without one, all build
     /// what was submitted, and those with `try = true` try changes.
     pub policies: Vec<Policy>,
+    /// The bucket that the mutation log rests in, as `s3://bucket/prefix`; without it, maintnerd's folder.
+    pub mutation_log: Option<String>,
     /// GitHub's webhook, if it is used.
     pub webhook: Option<Webhook>,
     /// The bot.
@@ -71,6 +73,8 @@ pub struct Listen {
     pub gitmirror: SocketAddr,
     /// maintnerd.
     pub maintnerd: SocketAddr,
+    /// The mutation log for followers that speak Go's `/logs`, in the clear; not served so unless said.
+    pub logs: Option<SocketAddr>,
     /// pubsubhelper's gRPC.
     pub pubsubhelper: SocketAddr,
     /// pubsubhelper's webhook.
@@ -257,6 +261,7 @@ impl Default for Farm {
             repositories: Vec::new(),
             hosts: vec![Host::local()],
             policies: Vec::new(),
+            mutation_log: None,
             webhook: None,
             gopherbot: Gopherbot::default(),
             secrets: BTreeMap::new(),
@@ -273,6 +278,7 @@ impl Default for Listen {
             coordinator: at(8791),
             gitmirror: at(8792),
             maintnerd: at(8793),
+            logs: None,
             pubsubhelper: at(8794),
             webhook: at(8795),
             gopherbot: at(8796),

@@ -1,7 +1,7 @@
 //! `farmer up`: a whole farm on this machine, every service in this process, each buildlet a child of its own.
 
 mod buildlets;
-mod data;
+pub(crate) mod data;
 mod farm_file;
 mod repository;
 mod services;

@@ -25,7 +25,7 @@ use api::{
     maintpb::BuildResult,
 };
 use bytes::Buf as _;
-use maintnerd::{Config, Limits, Server};
+use maintnerd::{Config, Limits, LogsConfig, Server};
 use prost::Message as _;
 use rpc::{Authority, Channel, Identity};
 use runtime::Tasks;
@@ -51,12 +51,15 @@ async fn serve(dir: &Path) {
     let mirror = fake::FakeMirror::start(&tasks, &identity).await;
     let config = Config {
         listen: "127.0.0.1:0".parse().unwrap(),
+        listen_logs: None,
         identity: identity.clone(),
         gitmirror: format!("https://{}", mirror.addr),
         pubsubhelper: None,
         data: dir.join("data"),
         clock: runtime::system_clock(),
         log: maintner::Options::default(),
+        bucket: None,
+        logs: LogsConfig::default(),
         limits: Limits { slow_reader: SLOW, ..Limits::default() },
         telemetry: runtime::telemetry::Config::default(),
     };

@@ -11,7 +11,7 @@ use std::time::Duration;
 use api::maintner::{
     WatchMutationsRequest, mutation_service_client::MutationServiceClient, watch_mutations_response::Event,
 };
-use maintnerd::{Config, Limits, Server};
+use maintnerd::{Config, Limits, LogsConfig, Server};
 use rpc::Authority;
 use runtime::Tasks;
 use tokio::time::Instant;
@@ -28,12 +28,15 @@ async fn main() {
     let mirror = fake::FakeMirror::start(&tasks, &identity).await;
     let config = Config {
         listen: "127.0.0.1:0".parse().unwrap(),
+        listen_logs: None,
         identity: identity.clone(),
         gitmirror: format!("https://{}", mirror.addr),
         pubsubhelper: None,
         data: dir.path().join("data"),
         clock: runtime::system_clock(),
         log: maintner::Options::default(),
+        bucket: None,
+        logs: LogsConfig::default(),
         limits: Limits::default(),
         telemetry: runtime::telemetry::Config::default(),
     };

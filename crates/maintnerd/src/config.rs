@@ -10,11 +10,15 @@ use anyhow::Context as _;
 use rpc::Identity;
 use runtime::{SharedClock, clock::system_clock, telemetry};
 
+use crate::LogsConfig;
+
 /// The configuration of one maintnerd.
 #[derive(Clone)]
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where followers of the log find `/logs` in the clear, on a loopback address; it is served to services anyway.
+    pub listen_logs: Option<SocketAddr>,
     /// Who we are.
     pub identity: Identity,
     /// gitmirror's URL.
@@ -27,6 +31,10 @@ pub struct Config {
     pub clock: SharedClock,
     /// How the log is kept.
     pub log: maintner::Options,
+    /// The URL of the bucket that it rests in, if it is not only in our folder: `s3://`, `gs://` or `file:///`.
+    pub bucket: Option<String>,
+    /// How it is shown to followers.
+    pub logs: LogsConfig,
     /// How much of the farm's patience we use.
     pub limits: Limits,
     /// What we say about ourselves; [`crate::Server`] does not look at it.
@@ -44,6 +52,8 @@ pub struct Limits {
     pub status: Duration,
     /// The pause after gitmirror could not be asked.
     pub retry: Duration,
+    /// A leader of the log in a bucket that is not heard of for so long is taken to be dead.
+    pub lease: Duration,
 }
 
 impl Default for Limits {
@@ -53,6 +63,7 @@ impl Default for Limits {
             checkpoint: Duration::from_secs(15),
             status: Duration::from_secs(2),
             retry: Duration::from_secs(1),
+            lease: Duration::from_secs(30),
         }
     }
 }
@@ -65,12 +76,15 @@ impl Config {
             farm.tls.as_ref().context("find `[tls]`: a service that runs by itself needs a certificate")?;
         Ok(Self {
             listen: farm.listen.maintnerd,
+            listen_logs: farm.listen.logs,
             identity: Identity::load(&tls.certificate, &tls.key, &tls.ca).context("load the certificate")?,
             gitmirror: farm.services.gitmirror.clone(),
             pubsubhelper: farm.webhook.as_ref().map(|_| farm.services.pubsubhelper.clone()),
             data: farm.data.join("maintnerd"),
             clock: system_clock(),
             log: maintner::Options::default(),
+            bucket: farm.mutation_log.clone(),
+            logs: LogsConfig::default(),
             limits: Limits::default(),
             telemetry: farm.telemetry,
         })

@@ -117,9 +117,7 @@ impl From<ResultsError> for Status {
                 (Code::InvalidArgument, "BAD_RESULT")
             }
             // The process ends and is started again; a repeat changes nothing.
-            ResultsError::Append(AppendError::Io { .. } | AppendError::Closed) => {
-                (Code::Unavailable, "LOG_FAILED")
-            }
+            ResultsError::Append(_) => (Code::Unavailable, "LOG_FAILED"),
         };
         rpc::status(code, reason, error)
     }

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, path::Path};
 use api::maintpb::{BuildResult, GitCommit, GitMutation, GitRepo, Mutation, RepositoryMutation};
 use maintner::{
     Corpus, Log, Options, ReplayError,
-    log::{AppendError, OpenError, encode},
+    log::{AppendError, OpenError, SharedLog, encode},
     snapshot,
 };
 use tokio::sync::{Mutex, MutexGuard};
@@ -32,8 +32,15 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     /// Opens the log and folds it. Blocks on the disk.
-    pub(crate) fn open(dir: &Path, options: Options) -> Result<Self, OpenLedgerError> {
-        let log = Log::open(dir, options)?;
+    pub(crate) fn open(
+        dir: &Path,
+        options: Options,
+        shared: Option<&SharedLog>,
+    ) -> Result<Self, OpenLedgerError> {
+        let log = match shared {
+            Some(shared) => Log::open_shared(dir, options, shared)?,
+            None => Log::open(dir, options)?,
+        };
         let (corpus, opened) = snapshot::open(dir)?;
         let statistics = corpus.statistics();
         info!(

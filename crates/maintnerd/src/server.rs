@@ -1,11 +1,12 @@
 //! Wires maintnerd together: the log, its sources, its readers.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::bail;
 use api::{
     events::event_service_client::EventServiceClient, gitmirror::mirror_service_client::MirrorServiceClient,
 };
+use maintner::log::{Bucket, FolderBucket, ObjectBucket, OpenBucketError, OpenError, SharedLog};
 use rpc::{Bound, Channel, ConnectError};
 use runtime::Tasks;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,7 @@ use crate::{
     events,
     grpc::{MutationApi, Readers, SharedFrames},
     ledger::{Ledger, OpenLedgerError},
+    logs::logs_router,
     mirror::Mirror,
     sources::Sources,
 };
@@ -30,7 +32,10 @@ pub enum BindError {
     Log(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The log is held by another process.
     #[error("cannot have the mutation log for itself")]
-    Locked(#[source] maintner::log::OpenError),
+    Locked(#[source] OpenError),
+    /// The bucket of the log makes no sense.
+    #[error("cannot use the bucket of the mutation log")]
+    Bucket(#[source] OpenBucketError),
     /// The address cannot be listened on.
     #[error("cannot listen")]
     Listen(#[from] rpc::BindError),
@@ -49,7 +54,7 @@ impl BindError {
     pub fn failure(&self) -> runtime::Failure {
         match self {
             Self::Locked(_) | Self::Listen(_) => runtime::Failure::Unavailable,
-            Self::Peer { .. } => runtime::Failure::Configuration,
+            Self::Peer { .. } | Self::Bucket(_) => runtime::Failure::Configuration,
             Self::Log(_) => runtime::Failure::Bug,
         }
     }
@@ -58,15 +63,27 @@ impl BindError {
 impl From<OpenLedgerError> for BindError {
     fn from(error: OpenLedgerError) -> Self {
         match error {
-            OpenLedgerError::Open(error @ maintner::log::OpenError::Locked { .. }) => Self::Locked(error),
+            OpenLedgerError::Open(error @ (OpenError::Locked { .. } | OpenError::Led { .. })) => {
+                Self::Locked(error)
+            }
             other => Self::Log(Box::new(other)),
         }
     }
 }
 
+/// The log in the bucket at a URL.
+fn shared(url: &str, lease: Duration) -> Result<SharedLog, BindError> {
+    let bucket: Arc<dyn Bucket> = match url.strip_prefix("file://").filter(|path| path.starts_with('/')) {
+        Some(path) => Arc::new(FolderBucket::new(Path::new(path))),
+        None => Arc::new(ObjectBucket::open(url).map_err(BindError::Bucket)?),
+    };
+    Ok(SharedLog { bucket, lease })
+}
+
 /// A maintnerd that has its log and its address, but does nothing yet.
 pub struct Server {
     bound: Bound,
+    bound_logs: Option<Bound>,
     tasks: Tasks,
     ledger: Arc<Ledger>,
     mirror: Arc<Mirror>,
@@ -78,8 +95,9 @@ pub struct Server {
 impl Server {
     /// Opens the log, reads it, and binds the address.
     pub async fn bind(config: Config) -> Result<Self, BindError> {
+        let shared = config.bucket.as_deref().map(|url| shared(url, config.limits.lease)).transpose()?;
         let (dir, options) = (config.data.join("log"), config.log);
-        let opening = tokio::task::spawn_blocking(move || Ledger::open(&dir, options));
+        let opening = tokio::task::spawn_blocking(move || Ledger::open(&dir, options, shared.as_ref()));
         let ledger = Arc::new(opening.await.map_err(|error| BindError::Log(Box::new(error)))??);
         let connect = |service, url: &str| {
             rpc::connect(url, Some(&config.identity)).map_err(|source| BindError::Peer { service, source })
@@ -102,11 +120,20 @@ impl Server {
         let bound = rpc::Server::new("maintnerd", tasks.clone())
             .tls(&config.identity)
             .grpc(SharedFrames::new(api))
+            .http(logs_router(ledger.log().clone(), config.logs.clone(), tasks.shutdown()))
             .bind(config.listen)
             .await?;
+        let bound_logs = match config.listen_logs {
+            None => None,
+            Some(address) => {
+                let router = logs_router(ledger.log().clone(), config.logs.clone(), tasks.shutdown());
+                let server = rpc::Server::new("maintnerd's logs", tasks.clone()).plain_loopback();
+                Some(server.http(router).bind(address).await?)
+            }
+        };
         let mirror =
             Mirror::new(mirror_client.clone(), Arc::clone(&ledger), sources, tasks.clone(), config.limits);
-        Ok(Self { bound, tasks, ledger, mirror, mirror_client, events_client, config })
+        Ok(Self { bound, bound_logs, tasks, ledger, mirror, mirror_client, events_client, config })
     }
 
     /// Where it listens.
@@ -114,9 +141,14 @@ impl Server {
         self.bound.addr()
     }
 
+    /// Where `/logs` is served in the clear, if it is.
+    pub fn logs_addr(&self) -> Option<SocketAddr> {
+        self.bound_logs.as_ref().map(Bound::addr)
+    }
+
     /// Serves until asked to stop, or until something fails that it cannot go on without.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { bound, tasks, ledger, mirror, mirror_client, events_client, config } = self;
+        let Self { bound, bound_logs, tasks, ledger, mirror, mirror_client, events_client, config } = self;
         let stop = tasks.shutdown();
         tasks.job("wait for the end", {
             let stop = stop.clone();
@@ -130,6 +162,9 @@ impl Server {
         tasks.service("mutation log", watch_log(Arc::clone(&ledger), stop.clone()));
         tasks.job("snapshots", maintner::snapshot::keep(ledger.log().clone(), stop.clone()));
         bound.start();
+        if let Some(logs) = bound_logs {
+            logs.start();
+        }
         tasks.service("refs", mirror.run());
         if let Some(events) = events_client {
             tasks.service("events", events::run(events, mirror_client, config.limits, stop));

@@ -88,8 +88,7 @@ impl DataFolder {
 
     /// The ports of the last run; zeros before the first.
     pub(crate) fn ports(&self) -> Ports {
-        let text = std::fs::read_to_string(self.root.join("ports.json")).unwrap_or_default();
-        serde_json::from_str(&text).unwrap_or_default()
+        ports(&self.root)
     }
 
     /// Keeps the ports.
@@ -116,6 +115,12 @@ impl DataFolder {
 /// A port on this machine only.
 pub(crate) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// The ports of the last run of the farm with this data folder; zeros before the first.
+pub(crate) fn ports(root: &Path) -> Ports {
+    let text = std::fs::read_to_string(root.join("ports.json")).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
 }
 
 fn lock(root: &Path) -> Result<File, OpenError> {

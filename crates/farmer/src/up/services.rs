@@ -142,12 +142,15 @@ impl Common<'_> {
     async fn maintnerd(&self, mirror: &str, events: &str) -> anyhow::Result<maintnerd::Server> {
         let config = maintnerd::Config {
             listen: loopback(self.ports.maintnerd),
+            listen_logs: self.wanted.farm.listen.logs,
             identity: self.identity("maintnerd")?,
             gitmirror: mirror.to_owned(),
             pubsubhelper: Some(events.to_owned()),
             data: self.data.folder("maintnerd")?,
             clock: runtime::system_clock(),
             log: maintner::Options::default(),
+            bucket: self.wanted.farm.mutation_log.clone(),
+            logs: maintnerd::LogsConfig::default(),
             limits: maintnerd::Limits::default(),
             telemetry: self.wanted.farm.telemetry.clone(),
         };

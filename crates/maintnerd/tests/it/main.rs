@@ -1,10 +1,14 @@
 //! maintnerd over real sockets and a real log, with a gitmirror that keeps its contract in memory.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod bot;
 mod fake;
 mod follow;
 mod follower;
 mod git;
+mod go;
+mod kill;
+mod logs;
 mod results;
 mod watch;
 
@@ -18,7 +22,7 @@ use api::{
     maintpb::Mutation,
 };
 use fake::FakeMirror;
-use maintnerd::{Config, Limits, Server};
+use maintnerd::{Config, Limits, LogsConfig, Server};
 use rpc::{Authority, Channel, Identity};
 use runtime::Tasks;
 use tokio_util::sync::CancellationToken;
@@ -59,6 +63,10 @@ impl World {
     /// Ends maintnerd and starts it again on the same log, at another address.
     pub(crate) async fn restart(&mut self) {
         self.stop_maintnerd().await;
+        self.start_maintnerd().await;
+    }
+
+    pub(crate) async fn start_maintnerd(&mut self) {
         (self.addr, self.tasks, self.stop) = serve(self.config.clone()).await;
     }
 
@@ -72,6 +80,31 @@ impl World {
         self.stop_maintnerd().await;
         self.others.shutdown().cancel();
         self.others.finish(PATIENCE).await.unwrap();
+    }
+
+    /// The address of `/logs`.
+    pub(crate) fn logs(&self) -> SocketAddr {
+        self.config.listen_logs.unwrap()
+    }
+
+    /// The folder of the log.
+    pub(crate) fn log_dir(&self) -> PathBuf {
+        self.config.data.join("log")
+    }
+
+    /// The bytes of all segments on the disk.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        let sizes = std::fs::read_dir(self.log_dir()).unwrap().map(|entry| entry.unwrap());
+        let segments = sizes.filter(|entry| entry.file_name().to_string_lossy().ends_with(".mutlog"));
+        segments.map(|entry| entry.metadata().unwrap().len()).sum()
+    }
+
+    /// Writes certificates that programs of other languages can use, and answers the folder.
+    pub(crate) fn certificates(&self) -> PathBuf {
+        let dir = self.config.data.with_file_name("certificates");
+        std::fs::create_dir_all(&dir).unwrap();
+        self.identity.save(&dir, "bot").unwrap();
+        dir
     }
 
     pub(crate) fn channel(&self) -> Channel {
@@ -95,12 +128,15 @@ impl World {
 fn config(data: PathBuf, identity: &Identity, mirror: SocketAddr) -> Config {
     Config {
         listen: "127.0.0.1:0".parse().unwrap(),
+        listen_logs: None,
         identity: identity.clone(),
         gitmirror: format!("https://{mirror}"),
         pubsubhelper: None,
         data,
         clock: runtime::system_clock(),
         log: maintner::Options::default(),
+        bucket: None,
+        logs: LogsConfig::default(),
         limits: Limits { retry: Duration::from_millis(20), ..Limits::default() },
         telemetry: runtime::telemetry::Config::default(),
     }

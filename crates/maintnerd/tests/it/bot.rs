@@ -1,0 +1,118 @@
+//! The example bot in Python, which knows the contracts in `proto/` only.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use api::maintpb::{GerritMutation, GitCommit, GitRef, Mutation};
+use maintner::Log;
+use tokio::sync::mpsc;
+
+use crate::{
+    World,
+    results::{append, result},
+};
+
+struct Bot {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Bot {
+    fn start(python: &str, world: &World, token: &Path) -> Self {
+        let certificates = world.certificates();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/python/bot.py");
+        let mut child = Command::new(python)
+            .arg(script)
+            .arg(world.addr.to_string())
+            .arg("--ca")
+            .arg(certificates.join("ca.pem"))
+            .arg("--certificate")
+            .arg(certificates.join("bot.pem"))
+            .arg("--key")
+            .arg(certificates.join("bot.key"))
+            .arg("--token")
+            .arg(token)
+            .arg("--all")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (say, lines) = mpsc::channel(100);
+        std::thread::spawn(move || out.map_while(Result::ok).try_for_each(|line| say.blocking_send(line)));
+        Self { child, lines }
+    }
+
+    async fn says(&mut self, expected: &str) {
+        let said = crate::within(self.lines.recv()).await;
+        assert_eq!(said.as_deref(), Some(expected));
+    }
+}
+
+impl Drop for Bot {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Python with the packages of the example, or why not.
+fn python() -> Option<String> {
+    if !testkit::skip::long(2) {
+        return None;
+    }
+    let python = std::env::var("FARMER_PYTHON").unwrap_or_else(|_| "python3".into());
+    let there = Command::new(&python).args(["-c", "import grpc, grpc_tools"]).stderr(Stdio::null()).status();
+    if there.is_ok_and(|status| status.success()) {
+        return Some(python);
+    }
+    let how = "pip install -r examples/python/requirements.txt, and FARMER_PYTHON if it is not for `python3`";
+    testkit::skip::skipped("the bot in Python", "grpcio", how);
+    None
+}
+
+/// What Gerrit writes when somebody votes.
+fn vote() -> Mutation {
+    let raw = "tree 0\nparent 1\nauthor Ada <1@x> 1 +0000\ncommitter Gerrit <g@x> 1 +0000\n\n\
+               Update patch set 2\n\nPatch-set: 2\nLabel: Run-TryBot=+1, 0123456789abcdef\n";
+    let sha1 = "a".repeat(40);
+    let gerrit = GerritMutation {
+        project: "go.googlesource.com/go".into(),
+        commits: vec![GitCommit { sha1: sha1.clone(), raw: raw.into(), diff_tree: None }],
+        refs: vec![GitRef { r#ref: "refs/changes/45/12345/meta".into(), sha1 }],
+        ..Default::default()
+    };
+    Mutation { gerrit: Some(gerrit), ..Default::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bot_in_python_prints_votes_and_goes_on_where_it_stopped() {
+    let Some(python) = python() else { return };
+    let mut world = World::start().await;
+    world.stop_maintnerd().await;
+    let log = Log::open(&world.log_dir(), maintner::Options::default()).unwrap();
+    log.append(&[vote()]).await.unwrap();
+    log.close().await;
+    world.start_maintnerd().await;
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    let mut bot = Bot::start(&python, &world, &token);
+    bot.says("vote go.googlesource.com/go 12345 Run-TryBot=+1").await;
+    append(&world, vec![result(1, 1, "passed")]).await.unwrap();
+    bot.says("build 1.1 one passed").await;
+    append(&world, vec![result(2, 1, "failed")]).await.unwrap();
+    bot.says("build 2.1 one failed").await;
+    drop(bot);
+    append(&world, vec![result(3, 1, "passed")]).await.unwrap();
+    let mut bot = Bot::start(&python, &world, &token);
+    // At least once: what it was told last may come again if it was killed before it wrote the token.
+    let mut said = crate::within(bot.lines.recv()).await.unwrap();
+    if said == "build 2.1 one failed" {
+        said = crate::within(bot.lines.recv()).await.unwrap();
+    }
+    assert_eq!(said, "build 3.1 one passed");
+    drop(bot);
+    world.end().await;
+}

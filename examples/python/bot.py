@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""A bot: prints every new vote on a change and every result of a build, as they happen.
+
+    pip install -r requirements.txt
+    bot.py ADDRESS --ca ca.pem --certificate bot.pem --key bot.key [--token FILE] [--all]
+
+ADDRESS is that of maintnerd's gRPC, as in 127.0.0.1:8793. With --token the bot keeps its place in the file and goes on
+there when it is started again; delivery is at least once, so what it does should bear being done twice. The classes for
+the messages are made from `proto/` when it starts, so that there is nothing to keep in step.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+
+import grpc
+from grpc_tools import protoc
+
+PROTO = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "proto")
+VOTE = re.compile(r"^Label: (?P<label>[A-Za-z0-9-]+)=(?P<value>[+-]?\d+)", re.MULTILINE)
+META = re.compile(r"^refs/changes/\d\d/(?P<number>\d+)/meta$")
+
+
+def load(*files):
+    """Compiles the contracts and imports them."""
+    out = tempfile.mkdtemp()
+    command = ["protoc", f"-I{PROTO}", f"--python_out={out}", f"--grpc_python_out={out}"]
+    if protoc.main(command + [f"--proto_path={os.path.dirname(protoc.__file__)}/_proto", *files]) != 0:
+        sys.exit("cannot compile the contracts")
+    sys.path.insert(0, out)
+    from farmer.maintner.v1 import mutation_service_pb2, mutation_service_pb2_grpc
+
+    shutil.rmtree(out)
+    return mutation_service_pb2, mutation_service_pb2_grpc
+
+
+def say(*words):
+    print(*words, flush=True)
+
+
+def handle(mutation):
+    """What the bot does. Yours does something else."""
+    if mutation.HasField("gerrit"):
+        commits = {commit.sha1: commit for commit in mutation.gerrit.commits}
+        for ref in mutation.gerrit.refs:
+            change = META.match(ref.ref)
+            if change and ref.sha1 in commits:
+                message = commits[ref.sha1].raw.decode("utf-8", "replace").partition("\n\n")[2]
+                for vote in VOTE.finditer(message):
+                    say(f"vote {mutation.gerrit.project} {change['number']} {vote['label']}={vote['value']}")
+    if mutation.HasField("build_result"):
+        result = mutation.build_result
+        say(f"build {result.build}.{result.attempt} {result.repository} {result.outcome}")
+
+
+def follow(stub, pb, arguments):
+    """Follows for ever: a lost stream is opened again after the last token."""
+    token = ""
+    if arguments.token and os.path.exists(arguments.token):
+        with open(arguments.token, encoding="ascii") as file:
+            token = file.read()
+    kinds = [pb.MUTATION_KIND_GERRIT_PROJECT, pb.MUTATION_KIND_BUILD_RESULT]
+    while True:
+        from_now = not token and not arguments.all
+        request = pb.WatchMutationsRequest(
+            resume_token=token, from_now=from_now, filter=pb.MutationFilter(kinds=kinds)
+        )
+        try:
+            for response in stub.WatchMutations(request):
+                for mutation in response.batch.mutations:
+                    handle(mutation)
+                # Only after what came with it was handled.
+                token = response.resume_token or token
+                if arguments.token:
+                    with open(arguments.token + ".new", "w", encoding="ascii") as file:
+                        file.write(token)
+                    os.replace(arguments.token + ".new", arguments.token)
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.OUT_OF_RANGE:
+                say("the log is another one: beginning again")
+                token = ""
+            elif error.code() == grpc.StatusCode.INVALID_ARGUMENT:
+                sys.exit(f"refused: {error.details()}")
+            else:
+                print(f"{error.code().name}: {error.details()}", file=sys.stderr)
+        time.sleep(0.2)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("address")
+    for name in ("--ca", "--certificate", "--key"):
+        parser.add_argument(name, required=True)
+    parser.add_argument("--token")
+    parser.add_argument("--all", action="store_true", help="begin with the first mutation of the log")
+    arguments = parser.parse_args()
+    pb, pb_grpc = load(
+        "farmer/maintner/v1/mutation_service.proto", "compat/maintpb/maintner.proto"
+    )
+
+    def read(path):
+        with open(path, "rb") as file:
+            return file.read()
+
+    credentials = grpc.ssl_channel_credentials(
+        read(arguments.ca), read(arguments.key), read(arguments.certificate)
+    )
+    options = [("grpc.max_receive_message_length", 16 << 20), ("grpc.max_reconnect_backoff_ms", 1000)]
+    with grpc.secure_channel(arguments.address, credentials, options) as channel:
+        follow(pb_grpc.MutationServiceStub(channel), pb, arguments)
+
+
+if __name__ == "__main__":
+    main()
