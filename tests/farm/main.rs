@@ -5,6 +5,7 @@ mod bot;
 mod commands;
 mod first_build;
 mod go;
+mod mutation_log;
 mod restart;
 mod shards;
 

@@ -1,12 +1,15 @@
 //! Finds the farm that a command speaks to.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use api::coordinator::build_service_client::BuildServiceClient;
 use serde::{Deserialize, Serialize};
 
-use crate::{cli::FarmArgs, output, tree};
+use crate::{cli::FarmArgs, output, tree, up::data};
 
 /// The largest answer that is taken: a chunk of a log and more.
 const MAX_MESSAGE: usize = rpc::MAX_MESSAGE;
@@ -31,6 +34,8 @@ pub(crate) struct Location {
     /// Its address.
     pub(crate) url: String,
     token: String,
+    /// The data folder of one on this machine.
+    data: Option<PathBuf>,
 }
 
 impl Location {
@@ -40,7 +45,8 @@ impl Location {
             let file = args.token_file.as_ref().ok_or_else(|| {
                 output::usage("--farm needs a token: give the file that holds it with --token-file (or FARMER_TOKEN_FILE)")
             })?;
-            return Ok(Self { url: url.trim_end_matches('/').to_owned(), token: read_token(file)? });
+            let url = url.trim_end_matches('/').to_owned();
+            return Ok(Self { url, token: read_token(file)?, data: None });
         }
         if let Some(data) = &args.data {
             return Self::in_folder(data)?
@@ -59,7 +65,8 @@ impl Location {
         let Ok(text) = std::fs::read_to_string(data.join(RUNNING)) else { return Ok(None) };
         let running: Running = serde_json::from_str(&text)
             .with_context(|| format!("read `{}`", data.join(RUNNING).display()))?;
-        Ok(Some(Self { url: running.url, token: read_token(&data.join(TOKEN))? }))
+        let token = read_token(&data.join(TOKEN))?;
+        Ok(Some(Self { url: running.url, token, data: Some(data.into()) }))
     }
 
     fn only_one() -> anyhow::Result<Self> {
@@ -83,6 +90,20 @@ impl Location {
     pub(crate) fn builds(&self) -> anyhow::Result<BuildServiceClient<rpc::Channel>> {
         Ok(BuildServiceClient::new(self.channel()?).max_decoding_message_size(MAX_MESSAGE))
     }
+}
+
+/// Where the mutation log of a farm on this machine is, and an identity of its authority to follow it with: whoever may
+/// read the data folder holds the authority's key.
+pub(crate) fn local_maintnerd(
+    data: Option<&Path>,
+    name: &str,
+) -> anyhow::Result<(SocketAddr, rpc::Identity)> {
+    let farm = FarmArgs { data: data.map(Into::into), farm: None, token_file: None, json: false };
+    let data = Location::find(&farm)?.data.context("find the data folder of the farm")?;
+    let identity = rpc::Authority::open(&data.join("ca"))
+        .and_then(|authority| authority.issue_service(name))
+        .context("issue a certificate")?;
+    Ok((data::loopback(data::ports(&data).maintnerd), identity))
 }
 
 fn not_running(which: &str) -> anyhow::Error {

@@ -9,6 +9,7 @@ mod cli;
 mod detect;
 mod farm;
 mod logs;
+mod maintner;
 mod output;
 mod progress;
 mod tree;

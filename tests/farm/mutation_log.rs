@@ -1,0 +1,68 @@
+//! The mutation log from the command line.
+
+use std::{fs, process::Output};
+
+use testkit::{Farm, Options};
+
+use crate::simple;
+
+fn lines(output: &Output) -> Vec<String> {
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{words}");
+    String::from_utf8_lossy(&output.stdout).lines().map(ToOwned::to_owned).collect()
+}
+
+#[tokio::test]
+async fn the_log_of_a_farm_is_watched_checked_and_imported() {
+    let repository = simple("true", "echo ok");
+    let farm = Farm::start(repository.path(), Options::default()).await;
+    farm.wait_for_builds(|builds| builds.iter().any(|build| build["outcome"] == "passed")).await;
+    let run = |arguments: &[&str]| farm.command(repository.path(), &[&["maintner"], arguments].concat());
+
+    let all = lines(&run(&["watch", "--once"]));
+    assert!(all.iter().any(|line| line.starts_with("commit  ")), "{all:?}");
+    let refs = lines(&run(&["watch", "--once", "--kind", "refs"]));
+    assert!(!refs.is_empty() && refs.iter().all(|line| line.starts_with("refs    ")), "{refs:?}");
+
+    let log = farm.data().join("maintnerd/log");
+    let checked = lines(&run(&["verify", log.to_str().unwrap()]));
+    assert!(checked[0].ends_with("all is well"), "{checked:?}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy");
+    let (from, to) = (log.to_str().unwrap(), copy.to_str().unwrap());
+    let imported = lines(&run(&["import", from, to]));
+    assert!(imported[0].ends_with("all is well"), "{imported:?}");
+    assert_eq!(run(&["import", from, to]).status.code(), Some(2), "the folder is not empty any more");
+
+    let growing = copy.join("0000.growing.mutlog");
+    let mut bytes = fs::read(&growing).unwrap();
+    bytes[0] = b'r';
+    fs::write(&growing, bytes).unwrap();
+    let damaged = run(&["verify", to]);
+    assert_eq!(damaged.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&damaged.stdout);
+    assert!(text.contains("0000.growing.mutlog at 0: it does not begin with `REC@`"), "{text}");
+}
+
+#[tokio::test]
+async fn a_bot_gets_a_certificate_with_which_it_may_follow() {
+    let repository = simple("true", "echo ok");
+    let farm = Farm::start(repository.path(), Options::default()).await;
+    // So that there is something to follow.
+    farm.wait_for_builds(|builds| builds.iter().any(|build| build["outcome"] == "passed")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let said = lines(&farm.command(repository.path(), &["maintner", "certificate", &path("")]));
+    let address = said[0].strip_prefix("good for ").and_then(|rest| rest.split(';').next()).unwrap();
+    let url = format!("https://{address}");
+    let (ca, certificate, key) = (path("ca.pem"), path("bot.pem"), path("bot.key"));
+    let elsewhere = ["--maintnerd", &url, "--ca", &ca, "--certificate", &certificate, "--key", &key];
+    let arguments = [&["maintner", "watch", "--once"], &elsewhere[..]].concat();
+    let output = std::process::Command::new(testkit::farm::binary("farmer"))
+        .args(arguments)
+        .env_remove("FARMER_DATA")
+        .output()
+        .unwrap();
+    assert!(!lines(&output).is_empty());
+}
