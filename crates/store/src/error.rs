@@ -1,20 +1,67 @@
 //! What can go wrong, by what the caller can do about it.
 
-use std::path::PathBuf;
+use std::{error::Error as _, path::PathBuf, sync::Arc};
 
 /// An engine's own error.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct Engine(#[from] rusqlite::Error);
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Engine {
+    /// SQLite's.
+    #[error(transparent)]
+    Sqlite(Arc<rusqlite::Error>),
+    /// PostgreSQL's, or of the way there.
+    #[error(transparent)]
+    Postgres(Arc<tokio_postgres::Error>),
+}
 
 impl Engine {
     /// Whether the statement itself is wrong, so that it never succeeds.
     fn is_mistake(&self) -> bool {
-        match self.0.sqlite_error_code() {
-            // What SQLite calls a generic error is SQL that it does not understand.
-            Some(code) => code == rusqlite::ErrorCode::Unknown,
-            None => true,
+        match self {
+            Self::Sqlite(error) => match error.sqlite_error_code() {
+                // What SQLite calls a generic error is SQL that it does not understand.
+                Some(code) => code == rusqlite::ErrorCode::Unknown,
+                None => true,
+            },
+            Self::Postgres(error) => match error.code() {
+                // Data that it cannot take, syntax and names, features that it has not.
+                Some(code) => ["22", "42", "0A"].iter().any(|class| code.code().starts_with(class)),
+                // An argument of the wrong type is refused before it is sent.
+                None => {
+                    !error.is_closed() && error.source().is_some_and(|cause| !cause.is::<std::io::Error>())
+                }
+            },
         }
+    }
+
+    /// Whether a constraint forbids it.
+    pub(crate) fn is_constraint(&self) -> bool {
+        match self {
+            Self::Sqlite(error) => {
+                error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
+            }
+            Self::Postgres(error) => error.code().is_some_and(|code| code.code().starts_with("23")),
+        }
+    }
+
+    /// Whether the engine did not answer: what was asked may have been done.
+    pub(crate) fn is_lost(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => false,
+            // The server's own word is an answer, but for that it is shutting down.
+            Self::Postgres(error) => error.code().is_none_or(|code| code.code().starts_with("57P")),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Engine {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(Arc::new(error))
+    }
+}
+
+impl From<tokio_postgres::Error> for Engine {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Postgres(Arc::new(error))
     }
 }
 
@@ -60,6 +107,31 @@ pub enum OpenError {
         #[source]
         source: Engine,
     },
+    /// The URL of a database is none.
+    #[error("the URL of the records cannot be used: {problem}")]
+    BadUrl {
+        /// What is wrong.
+        problem: String,
+    },
+    /// The certificates of who signed the server's cannot be used.
+    #[error("the certificates of `{path}` cannot be used: {problem}")]
+    BadAuthority {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A server cannot be reached, or does not let us in.
+    #[error(
+        "`{database}` cannot be used: see that the server runs, and that the user may make a schema there"
+    )]
+    Unreachable {
+        /// The database.
+        database: String,
+        /// Why.
+        #[source]
+        source: Engine,
+    },
     /// A migration failed; what it did is undone.
     #[error("migration {version} of `{database}` failed: run the version before, and report this")]
     Migration {
@@ -74,7 +146,7 @@ pub enum OpenError {
 }
 
 /// A batch was not written: nothing of it was.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum WriteError {
     /// A guarded statement did not change the one row it should: somebody else was faster.
     #[error("statement {statement} of the batch changed {changed} rows in place of 1")]
@@ -95,7 +167,10 @@ pub enum WriteError {
     },
     /// A statement is wrong or the engine cannot do it, for example because the disk is full.
     #[error("the database did not do the batch")]
-    Engine(#[source] Engine),
+    Engine(#[from] Engine),
+    /// Another process leads, or none yet: this one may not write.
+    #[error("this process does not lead: another may write in its place")]
+    NotLeader,
     /// The database was closed.
     #[error("the database is closed")]
     Closed,
@@ -106,7 +181,7 @@ impl WriteError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Engine(error) => !error.is_mistake(),
-            Self::Conflict { .. } | Self::Constraint { .. } | Self::Closed => false,
+            Self::Conflict { .. } | Self::Constraint { .. } | Self::NotLeader | Self::Closed => false,
         }
     }
 
@@ -121,7 +196,7 @@ impl WriteError {
 pub enum ReadError {
     /// The statement is wrong or the engine cannot do it.
     #[error("the database did not answer")]
-    Engine(#[source] Engine),
+    Engine(#[from] Engine),
     /// The row has no such column.
     #[error("the row has no column `{0}`")]
     UnknownColumn(String),
@@ -147,12 +222,12 @@ impl ReadError {
 
 impl From<rusqlite::Error> for WriteError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Engine(error.into())
+        Engine::from(error).into()
     }
 }
 
 impl From<rusqlite::Error> for ReadError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Engine(error.into())
+        Engine::from(error).into()
     }
 }

@@ -89,6 +89,16 @@ impl Groups {
         }
     }
 
+    /// The next group; none when the queue is closed and empty.
+    pub(crate) async fn next(&mut self) -> Option<Group> {
+        loop {
+            match self.receiver.recv().await? {
+                Message::Batch(first) => return Some(self.gather(first)),
+                Message::Close => self.receiver.close(),
+            }
+        }
+    }
+
     fn gather(&mut self, first: Submission) -> Group {
         let mut bytes = first.batch.bytes();
         let mut submissions = vec![first];
@@ -118,7 +128,7 @@ impl Groups {
 
 impl Group {
     /// Its batches, in order.
-    pub(crate) fn batches(&self) -> impl ExactSizeIterator<Item = &Batch> {
+    pub(crate) fn batches(&self) -> impl ExactSizeIterator<Item = &Batch> + Clone {
         self.submissions.iter().map(|submission| &submission.batch)
     }
 }

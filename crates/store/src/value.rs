@@ -62,19 +62,20 @@ impl From<f64> for Value {
 
 impl From<&str> for Value {
     fn from(value: &str) -> Self {
-        Self::Text(value.to_owned())
+        Self::from(value.to_owned())
     }
 }
 
+/// PostgreSQL knows no text with a NUL in it: each becomes U+FFFD, whatever the engine.
 impl From<String> for Value {
     fn from(value: String) -> Self {
-        Self::Text(value)
+        if value.contains('\0') { Self::Text(value.replace('\0', "\u{fffd}")) } else { Self::Text(value) }
     }
 }
 
 impl From<&String> for Value {
     fn from(value: &String) -> Self {
-        Self::Text(value.clone())
+        Self::from(value.clone())
     }
 }
 

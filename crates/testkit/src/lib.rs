@@ -3,8 +3,10 @@
 pub mod browser;
 pub mod farm;
 pub mod git;
+pub mod postgres;
 pub mod skip;
 
 pub use farm::{Farm, Options};
 pub use git::Repository;
+pub use postgres::Postgres;
 pub use skip::{long, skipped};

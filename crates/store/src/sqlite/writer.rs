@@ -1,10 +1,11 @@
 //! The one thread that writes a SQLite file.
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 
 use super::rows::bind;
 use crate::{
     Batch, WriteError,
+    error::Engine,
     group::{Group, Groups, Outcomes},
 };
 
@@ -93,8 +94,6 @@ fn execute(connection: &Connection, batch: &Batch) -> Result<(), WriteError> {
 }
 
 fn failure(statement: usize, source: rusqlite::Error) -> WriteError {
-    match source.sqlite_error_code() {
-        Some(ErrorCode::ConstraintViolation) => WriteError::Constraint { statement, source: source.into() },
-        _ => source.into(),
-    }
+    let source = Engine::from(source);
+    if source.is_constraint() { WriteError::Constraint { statement, source } } else { source.into() }
 }

@@ -8,3 +8,4 @@ mod crash;
 mod database;
 mod logs;
 mod open;
+mod postgres;
