@@ -79,6 +79,32 @@ fn a_data_folder_of_a_newer_version_is_left_alone() {
 }
 
 #[test]
+fn records_that_cannot_be_reached_or_understood_are_named_and_their_password_is_not() {
+    let repository = simple("true", "true");
+    let folder = tempfile::tempdir().unwrap();
+    let password = folder.path().join("password");
+    std::fs::write(&password, "opensesame\n").unwrap();
+    // A port that nobody has: it was ours a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let nobody = format!("postgres://farmer@127.0.0.1:{port}/farm");
+    let cases = [
+        (nobody.as_str(), password.clone(), 69, "postgres://127.0.0.1/farm"),
+        ("postgres://farmer@127.0.0.1:port/farm", password.clone(), 78, "the URL of the records"),
+        ("postgres://farmer:opensesame@127.0.0.1/farm", password, 78, "`url` holds a password"),
+        (nobody.as_str(), folder.path().join("none"), 78, "the password of the records"),
+    ];
+    for (url, password, code, told) in cases {
+        let rest = format!("[records]\nurl = {url:?}\npassword = {password:?}\n");
+        let (_, arguments) = farm_toml(folder.path(), &repository, &rest);
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let output = up(&arguments, &folder.path().join("data"));
+        let words = words(&output);
+        assert_eq!(output.status.code(), Some(code), "{url}: {words}");
+        assert!(words.contains(told) && !words.contains("opensesame"), "{url}: {words}");
+    }
+}
+
+#[test]
 fn no_git_on_the_path_is_told() {
     let repository = simple("true", "true");
     let folder = tempfile::tempdir().unwrap();

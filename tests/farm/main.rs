@@ -6,6 +6,7 @@ mod commands;
 mod first_build;
 mod go;
 mod mutation_log;
+mod postgres;
 mod restart;
 mod shards;
 

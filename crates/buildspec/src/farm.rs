@@ -43,6 +43,8 @@ pub struct Farm {
     pub services: Services,
     /// The certificates; `None` means that `farmer up` makes them in the data folder.
     pub tls: Option<TlsPaths>,
+    /// Where the coordinator keeps its records; `None` means a SQLite file in the data folder.
+    pub records: Option<Records>,
     /// Logs, traces and metrics.
     pub telemetry: runtime::telemetry::Config,
     /// What is built.
@@ -107,6 +109,17 @@ pub struct TlsPaths {
     pub certificate: PathBuf,
     /// Its key, PEM.
     pub key: PathBuf,
+}
+
+/// A PostgreSQL database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Records {
+    /// As libpq takes it, without a password.
+    pub url: String,
+    /// The file that holds the password; without it, the variable `PGPASSWORD` does, if one is wanted.
+    pub password: Option<PathBuf>,
+    /// The certificate of whoever signed the server's, PEM; without it, one that the machine trusts must have.
+    pub ca: Option<PathBuf>,
 }
 
 /// A repository that is mirrored and built.
@@ -257,6 +270,7 @@ impl Default for Farm {
             services: Services::at(&listen),
             listen,
             tls: None,
+            records: None,
             telemetry: runtime::telemetry::Config::default(),
             repositories: Vec::new(),
             hosts: vec![Host::local()],
@@ -521,6 +535,22 @@ farm.toml:22:8: there is another repository `a`
 farm.toml:24:8: `poll` must be at least 1s
 farm.toml:26:11: `dry_run = false` needs `github_token`, the file that holds it";
         assert_eq!(errors(text), expected);
+    }
+
+    #[test]
+    fn records_in_postgresql_have_a_url_without_a_password() {
+        let records = |url: &str| format!("[records]\nurl = \"{url}\"\npassword = \"/p\"\nca = \"/c\"\n");
+        for url in ["postgres://farmer@db/farm", "postgresql:///farm?host=/run/postgresql&user=a:b"] {
+            let wanted = Records { url: url.to_owned(), password: Some("/p".into()), ca: Some("/c".into()) };
+            assert_eq!(farm(&records(url)).records, Some(wanted));
+        }
+        let secret =
+            "farm.toml:2:7: `url` holds a password: put that into a file, and name the file in `password`";
+        for url in ["postgres://a:opensesame@db/farm", "postgres://db/farm?user=a&password=opensesame"] {
+            assert_eq!(errors(&records(url)), secret);
+        }
+        let other = "farm.toml:2:7: `url` is not as in `postgres://farmer@db.internal/farm`";
+        assert_eq!(errors(&records("mysql://db/farm")), other);
     }
 
     #[test]

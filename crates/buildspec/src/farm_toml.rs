@@ -11,8 +11,8 @@ use runtime::config::{FromToml, FromValue, Table};
 use types::{HostType, RepositoryName};
 
 use crate::{
-    Environment, Farm, Glob, Gopherbot, Host, Limits, Listen, PRESETS, Policy, Repository, Reuse, Services,
-    TlsPaths, Webhook,
+    Environment, Farm, Glob, Gopherbot, Host, Limits, Listen, PRESETS, Policy, Records, Repository, Reuse,
+    Services, TlsPaths, Webhook,
 };
 
 /// Where the machines of a host may come from.
@@ -36,6 +36,7 @@ impl FromToml for Farm {
             listen,
             services,
             tls: table.optional_table("tls"),
+            records: table.optional_table("records"),
             telemetry: table.table("telemetry"),
             repositories,
             hosts,
@@ -129,6 +130,26 @@ fn url(table: &mut Table<'_>, key: &str) -> Option<String> {
         table.error_at(key, format!("`{url}` is not a URL, as in `https://coordinator:8443`"));
     }
     Some(url)
+}
+
+impl FromToml for Records {
+    fn from_toml(table: &mut Table<'_>) -> Self {
+        let url: String = table.required("url");
+        let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
+        let user = rest.and_then(|rest| rest.split(['/', '?']).next()?.rsplit_once('@'));
+        // The URL itself is not repeated: it may hold the password.
+        if rest.is_none() && !url.is_empty() {
+            table.error_at("url", "`url` is not as in `postgres://farmer@db.internal/farm`");
+        } else if user.is_some_and(|(user, _)| user.contains(':'))
+            || rest.is_some_and(|rest| rest.contains("password="))
+        {
+            table.error_at(
+                "url",
+                "`url` holds a password: put that into a file, and name the file in `password`",
+            );
+        }
+        Self { url, password: table.optional("password"), ca: table.optional("ca") }
+    }
 }
 
 impl FromToml for TlsPaths {

@@ -7,6 +7,10 @@ use std::{
 
 use buildspec::Farm;
 use runtime::{SharedClock, config::Errors};
+use secrecy::SecretString;
+
+/// The variable that holds the database's password where `[records]` names no file; as every client of PostgreSQL.
+const PASSWORD: &str = "PGPASSWORD";
 
 /// Everything that the coordinator needs to know.
 #[derive(Clone)]
@@ -58,6 +62,14 @@ pub enum ConfigError {
         /// Why.
         source: rpc::TlsError,
     },
+    /// The password of the database cannot be read.
+    #[error("the password of the records cannot be read from `{}`", .path.display())]
+    Password {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// There is no token.
     #[error("the token cannot be read from `{}`", .path.display())]
     Token {
@@ -96,5 +108,14 @@ impl Config {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             farm,
         })
+    }
+
+    /// The password of the database, if one is known.
+    pub(crate) fn records_password(&self) -> Result<Option<SecretString>, ConfigError> {
+        let file = self.farm.records.as_ref().and_then(|records| records.password.as_ref());
+        let Some(path) = file else { return Ok(std::env::var(PASSWORD).ok().map(SecretString::from)) };
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Password { path: path.clone(), source })?;
+        Ok(Some(text.trim_end_matches(['\r', '\n']).into()))
     }
 }

@@ -28,6 +28,9 @@ pub enum RecordsError {
     /// Now; the same may succeed later. What a write did is not known: all of it or nothing.
     #[error("the records cannot be reached")]
     Unavailable(#[source] Box<dyn StdError + Send + Sync>),
+    /// Another process writes them now: this one must end.
+    #[error("another coordinator leads now")]
+    Overtaken(#[source] Box<dyn StdError + Send + Sync>),
     /// And never will be.
     #[error("the records are refused")]
     Refused(#[source] Box<dyn StdError + Send + Sync>),

@@ -1,6 +1,6 @@
 //! Wires the parts, binds the listeners, owns shutdown.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use api::{
     coordinator::{build_service_server::BuildServiceServer, farm_service_server::FarmServiceServer},
@@ -10,18 +10,18 @@ use api::{
 };
 use pages::{NavEntry, Options};
 use runtime::Tasks;
-use store::{Blobs, Database, LocalBlobs, logs::LogStore};
+use store::{Blobs, Database, Leadership, LocalBlobs, Postgres, logs::LogStore};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use types::Timestamp;
 
 use crate::{
-    Config,
+    Config, ConfigError,
     core::State,
     engine::{self, Engine, Ports, Urls},
     find::Mirror,
-    grpc::{Builds, Farmland, Mutations},
-    ports::NoWitness,
+grpc::{Builds, Farmland, Mutations},
+    ports::{NoWitness, RecordsError},
     records::{MIGRATIONS, SqlRecords, read},
     settings::Settings,
     shell::{FarmLogs, Hub, Inbox, Machines},
@@ -39,16 +39,25 @@ pub enum BindError {
     #[error("the folder `{}` cannot be made", .path.display())]
     Folder {
         /// The folder.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
     /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] store::OpenError),
+    /// What the configuration names cannot be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The database was closed while it was waited for.
+    #[error("the records were closed")]
+    Closed,
     /// The bytes cannot be reached.
     #[error("the store of bytes cannot be opened")]
     Blobs(#[from] store::BlobError),
+    /// The rows cannot be read now.
+    #[error("the records cannot be reached")]
+    Records(#[source] RecordsError),
     /// The rows cannot be understood.
     #[error("the state of the farm cannot be read back")]
     Restore(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -66,17 +75,26 @@ pub enum BindError {
 }
 
 impl BindError {
+    fn of(error: RecordsError) -> Self {
+        if error.is_transient() { Self::Records(error) } else { Self::Restore(error.into()) }
+    }
+
     /// Whose turn it is.
     pub fn failure(&self) -> runtime::Failure {
         match self {
             Self::Peer { .. }
+            | Self::Config(_)
+            | Self::Open(store::OpenError::BadUrl { .. } | store::OpenError::BadAuthority { .. })
             | Self::Listen(rpc::BindError::PlainNotLoopback(_) | rpc::BindError::NoIdentity(_)) => {
                 runtime::Failure::Configuration
             }
             Self::Restore(_) => runtime::Failure::Bug,
-            Self::Folder { .. } | Self::Open(_) | Self::Blobs(_) | Self::Listen(_) => {
-                runtime::Failure::Unavailable
-            }
+            Self::Folder { .. }
+            | Self::Open(_)
+            | Self::Records(_)
+            | Self::Closed
+            | Self::Blobs(_)
+            | Self::Listen(_) => runtime::Failure::Unavailable,
         }
     }
 }
@@ -90,12 +108,15 @@ pub struct Server {
     settings: Settings,
     hub: Hub,
     logs: LogStore,
+    database: Database,
+    leadership: Leadership,
     config: Config,
 }
 
 /// What all parts are made of.
 struct Ground {
     database: Database,
+    leadership: Leadership,
     blobs: Arc<dyn Blobs>,
     logs: LogStore,
     hub: Hub,
@@ -181,6 +202,16 @@ impl Server {
                 Err(error) => warn!("logs cannot be swept: {error}"),
             }
         });
+        let (leadership, until) = (self.leadership, ours.clone());
+        tasks.service("leadership", async move {
+            tokio::select! {
+                () = until.cancelled() => Ok(()),
+                // What this process holds in memory is old from now on.
+                () = leadership.lost() => {
+                    Err(runtime::Failure::Unavailable.of(anyhow::anyhow!("another coordinator leads now")))
+                }
+            }
+        });
         let stop = ours.clone();
         tasks.job("shutdown", async move {
             tokio::select! {
@@ -188,17 +219,21 @@ impl Server {
                 () = stop.cancelled() => {}
             }
         });
-        tasks.finish(GRACE).await
+        let ended = tasks.finish(GRACE).await;
+        // Whoever waits to lead does so at once. A server that does not answer must not keep us.
+        let _ = tokio::time::timeout(GRACE, self.database.close()).await;
+        ended
     }
 }
 
 async fn ground(config: &Config, tasks: &Tasks) -> Result<Ground, BindError> {
     let path = &config.data;
     std::fs::create_dir_all(path).map_err(|source| BindError::Folder { path: path.clone(), source })?;
-    let database = Database::open(&path.join("coordinator.db"), MIGRATIONS).await?;
+    let database = open_records(config).await?;
+    let leadership = database.lead().await.ok_or(BindError::Closed)?;
     let blobs: Arc<dyn Blobs> = Arc::new(LocalBlobs::open(&path.join("bytes")).await?);
     let logs = LogStore::new(database.clone(), Arc::clone(&blobs), config.clock.clone(), tasks.clone());
-    let ended = read::count_ended(&database).await.map_err(|error| BindError::Restore(error.into()))?;
+    let ended = read::count_ended(&database).await.map_err(|error| BindError::of(error.into()))?;
     let started = config.clock.now();
     let connect = |url: &str| {
         rpc::connect(url, Some(&config.identity))
@@ -219,12 +254,13 @@ async fn ground(config: &Config, tasks: &Tasks) -> Result<Ground, BindError> {
         new_id: Arc::new(runtime::new_id),
         witness: Arc::new(NoWitness),
     };
-    let state = engine::restore(&ports).await.map_err(|error| BindError::Restore(error.into()))?;
+    let state = engine::restore(&ports).await.map_err(BindError::of)?;
     Ok(Ground {
         mirror,
         mutations: Mutations(maintnerd),
         ports,
         database,
+        leadership,
         blobs,
         logs,
         hub: Hub::new(ended),
@@ -232,6 +268,20 @@ async fn ground(config: &Config, tasks: &Tasks) -> Result<Ground, BindError> {
         settings: Settings::new(config.farm.clone(), config.farm_path.clone()),
         started,
     })
+}
+
+/// Opens the database: what `farm.toml` names, or a file.
+async fn open_records(config: &Config) -> Result<Database, BindError> {
+    let Some(records) = &config.farm.records else {
+        return Ok(Database::open(&config.data.join("coordinator.db"), MIGRATIONS).await?);
+    };
+    let options = Postgres {
+        url: records.url.clone(),
+        password: config.records_password()?,
+        ca: records.ca.clone(),
+        schema: "coordinator",
+    };
+    Ok(Database::connect(options, MIGRATIONS).await?)
 }
 
 async fn bind_internal(
@@ -281,7 +331,7 @@ fn assemble(
     let url = if config.url.is_empty() { own.as_str() } else { config.url.as_str() };
     let slashless = |url: &str| Arc::<str>::from(url.trim_end_matches('/'));
     let urls = Urls { gitmirror: slashless(&config.gitmirror), own: slashless(url) };
-    let Ground { ports, state, settings, hub, logs, .. } = ground;
+    let Ground { ports, state, settings, hub, logs, database, leadership, .. } = ground;
     let engine = Engine::new(ports, state, ways, (settings.clone(), hub.clone(), urls), &tasks);
-    Server { internal, public, tasks, engine, settings, hub, logs, config }
+    Server { internal, public, tasks, engine, settings, hub, logs, database, leadership, config }
 }

@@ -5,17 +5,25 @@ use std::{sync::Arc, time::Duration};
 
 use buildspec::Farm;
 use runtime::Tasks;
+use store::Database;
 use tokio_util::sync::CancellationToken;
 use types::{BuildNumber, HostType, MachineName};
 
 pub use crate::engine::Ports;
+pub use crate::records::MIGRATIONS;
 use crate::{
     core::{Accept, Event},
     engine::{self, Engine, Urls, Ways},
-    ports::{Buildlet, RecordsError},
+    ports::{Buildlet, Records, RecordsError},
+    records::SqlRecords,
     settings::Settings,
     shell::{Hub, Stopped},
 };
+
+/// Records in a database that has [`MIGRATIONS`].
+pub fn sql_records(database: Database) -> Arc<dyn Records> {
+    Arc::new(SqlRecords(database))
+}
 
 /// A coordinator that runs.
 #[derive(Clone)]

@@ -42,6 +42,11 @@ const BENCHES: &[(&str, &str, &[&str])] = &[
         &["bench", "-p", "maintnerd", "--bench", "push"],
     ),
     (
+        "records",
+        "coordinator: trivial builds decided and persisted, on SQLite and PostgreSQL",
+        &["bench", "-p", "coordinator", "--bench", "records"],
+    ),
+    (
         "refs",
         "gitmirror: from a commit to its ref in the stream",
         &["bench", "-p", "gitmirror", "--bench", "latency"],

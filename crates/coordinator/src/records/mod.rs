@@ -12,7 +12,7 @@ use save::save;
 pub(crate) use sql::SqlRecords;
 
 /// All versions of the schema. Never changed once released, only added to.
-pub(crate) const MIGRATIONS: &[Migration] = &[
+pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, sql: include_str!("schema.sql") },
     Migration { version: 2, sql: store::logs::MIGRATION_SQL },
     Migration { version: 3, sql: include_str!("budgets.sql") },

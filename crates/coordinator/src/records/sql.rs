@@ -25,7 +25,11 @@ impl From<ReadError> for RecordsError {
 
 impl From<WriteError> for RecordsError {
     fn from(error: WriteError) -> Self {
-        if error.is_transient() { Self::Unavailable(error.into()) } else { Self::Refused(error.into()) }
+        match error {
+            WriteError::NotLeader => Self::Overtaken(error.into()),
+            _ if error.is_transient() => Self::Unavailable(error.into()),
+            _ => Self::Refused(error.into()),
+        }
     }
 }
 

@@ -211,7 +211,7 @@ impl Actor {
         actions.extend(effects.actions);
     }
 
-    /// Makes all rows durable. While the disk fails, nothing is done and everybody waits: what was promised is kept.
+    /// Makes all rows durable. While the disk or the server fails, nothing is done and everybody waits: what was promised is kept.
     async fn persist(&mut self, shutdown: &CancellationToken) -> anyhow::Result<()> {
         self.urgent = false;
         self.pending_since = None;
@@ -228,10 +228,18 @@ impl Actor {
                         error!("the farm stands still: its database cannot be written: {error}");
                         let now: Timestamp = self.ground.clock.now();
                         let text = format!("the database cannot be written: {error}");
-                        self.hub.problem("database", text, "free disk space, or mend the disk", now);
+                        self.hub.problem(
+                            "database",
+                            text,
+                            "free disk space, mend the disk, or see that the database server runs",
+                            now,
+                        );
                     }
                     failed = true;
                     tokio::time::sleep(AGAIN).await;
+                }
+                Err(error @ RecordsError::Overtaken(_)) => {
+                    return Err(runtime::Failure::Unavailable.of(error));
                 }
                 Err(error) => return Err(error.into()),
             }
