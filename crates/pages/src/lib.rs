@@ -3,6 +3,7 @@
 mod action;
 mod assets;
 mod build;
+mod builder;
 mod builders;
 mod events;
 mod farm;
@@ -10,12 +11,14 @@ mod grid;
 mod harden;
 mod html;
 mod log;
+mod machine;
 mod options;
 mod respond;
 mod router;
 mod shell;
 mod show;
 mod source;
+mod test_page;
 #[doc(hidden)]
 pub mod testing;
 pub mod view;

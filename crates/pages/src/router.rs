@@ -12,12 +12,13 @@ use axum::{
 use tokio::sync::Semaphore;
 
 use crate::{
-    action, assets, build, builders, events, farm,
+    action, assets, build, builder, builders, events, farm,
     grid::{self, rows::RowCache},
-    harden, log,
+    harden, log, machine,
     options::Options,
     respond::{self, Format},
     source::Source,
+    test_page,
 };
 
 /// What all pages share.
@@ -46,6 +47,10 @@ pub fn router(source: Arc<dyn Source>, options: Options) -> Router {
         .route("/build/{id}", get(build::page))
         .route("/build/{id}/cancel", post(action::cancel))
         .route("/log/{id}", get(log::page))
+        .route("/machine/{name}", get(machine::page))
+        .route("/builder/{name}", get(builder::page))
+        .route("/test/{*name}", get(test_page::page))
+        .route("/test.json", get(test_page::json))
         .route("/farm", get(farm::page))
         .route("/farm.json", get(farm::json))
         .route("/builders", get(builders::page))

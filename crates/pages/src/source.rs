@@ -5,9 +5,12 @@ use std::ops::Range;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::broadcast;
-use types::BuildNumber;
+use types::{BuildNumber, BuilderName, MachineName, RepositoryName};
 
-use crate::view::{BuildView, BuildersView, FarmView, GridQuery, GridView, LiveEvent, LogInfo, LogPosition};
+use crate::view::{
+    BuildView, BuilderHistory, BuildersView, FarmView, GridQuery, GridView, LiveEvent, LogInfo, LogPosition,
+    MachineHistory, TestHistory,
+};
 
 /// Why there is no view.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +71,19 @@ pub trait Source: LogSource {
 
     /// Builders and hosts.
     async fn builders(&self) -> Result<BuildersView, SourceError>;
+
+    /// A machine and what it did.
+    async fn machine(&self, name: &MachineName) -> Result<MachineHistory, SourceError>;
+
+    /// A builder and what it built; the first repository's that has one of that name if none is named.
+    async fn builder(
+        &self,
+        name: &BuilderName,
+        repository: Option<&RepositoryName>,
+    ) -> Result<BuilderHistory, SourceError>;
+
+    /// A test on all its builders.
+    async fn test(&self, name: &str) -> Result<TestHistory, SourceError>;
 
     /// What changes from now on. A receiver that lags misses events; the page then reads everything again.
     fn subscribe(&self) -> broadcast::Receiver<LiveEvent>;

@@ -7,6 +7,7 @@ mod build;
 mod builders;
 mod farm;
 mod grid;
+mod history;
 mod live;
 mod log;
 mod state;
@@ -21,6 +22,10 @@ pub use farm::{
     RecentBuild, RepositoryStatus, ServiceHealth, Severity,
 };
 pub use grid::{BranchChoice, Cell, GridBuilder, GridQuery, GridRow, GridView, RedBuilder};
+pub use history::{
+    BuilderHistory, BuilderRun, FaultRecord, FaultShare, Flake, LeaseRecord, MachineHistory, PhaseTime,
+    Sibling, Standing, TestHistory, TestLine, TestRun, TestVerdict,
+};
 pub use live::LiveEvent;
 pub use log::{LogInfo, LogPosition, LogSection};
 pub use state::{CommitRef, Reuse, Stale, State, Waiting};

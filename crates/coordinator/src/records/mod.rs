@@ -4,6 +4,9 @@ pub(crate) mod load;
 pub(crate) mod read;
 mod save;
 mod sql;
+pub(crate) mod test_results;
+#[cfg(test)]
+mod upgrade;
 
 use store::Migration;
 
@@ -17,6 +20,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, sql: store::logs::MIGRATION_SQL },
     Migration { version: 3, sql: include_str!("budgets.sql") },
     Migration { version: 4, sql: include_str!("output.sql") },
+    Migration { version: 5, sql: include_str!("tests.sql") },
 ];
 
 /// The name of the cursor in `meta`.

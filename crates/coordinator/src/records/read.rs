@@ -112,6 +112,19 @@ pub(crate) async fn of_commit(
     rows.iter().map(BuildRecord::read).collect()
 }
 
+/// Builds of a builder, the newest first, without tries.
+pub(crate) async fn of_builder(
+    database: &Database,
+    builder: &BuilderName,
+    repository: &RepositoryName,
+    limit: usize,
+) -> Result<Vec<BuildRecord>, ReadError> {
+    let sql = "SELECT * FROM builds WHERE builder = $1 AND repository = $2 AND is_try = 0 \
+               ORDER BY number DESC LIMIT $3";
+    let rows = database.read(sql, vec![builder.into(), repository.into(), limit.into()]).await?;
+    rows.iter().map(BuildRecord::read).collect()
+}
+
 /// Builds that ended last, the last first.
 pub(crate) async fn ended(database: &Database, limit: usize) -> Result<Vec<BuildRecord>, ReadError> {
     let sql = "SELECT * FROM builds WHERE outcome IS NOT NULL ORDER BY ended DESC LIMIT $1";

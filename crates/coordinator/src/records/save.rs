@@ -3,7 +3,7 @@
 use store::{Batch, Value};
 use types::{AttemptId, ExecId};
 
-use super::{CURSOR, FENCE};
+use super::{CURSOR, FENCE, test_results};
 use crate::core::{
     AttemptRow, BuildEnd, BuildRow, ExecRow, Lease, MachineInfo, RefMove, Row, SeenCommit, Shard, ShardState,
     StepRecord,
@@ -48,7 +48,10 @@ pub(crate) fn save(batch: &mut Batch, row: Row) {
         }
         Row::BuildEnd(end) => build_end(batch, &end),
         Row::Attempt(row) => attempt(batch, row),
-        Row::Shard(id, row) => shard(batch, id, &row),
+        Row::Shard(id, row) => {
+            shard(batch, id, &row);
+            test_results::save(batch, id, &row);
+        }
         Row::Lease(row) => lease(batch, &row),
         Row::LeaseEnd { id, ended, reason } => {
             batch.push("UPDATE leases SET ended = $2, reason = $3 WHERE id = $1", values![id, ended, reason]);
@@ -138,6 +141,7 @@ fn build_end(batch: &mut Batch, end: &BuildEnd) {
         "INSERT INTO outbox (build, attempt) VALUES ($1, $2) ON CONFLICT (build, attempt) DO NOTHING",
         values![build, attempt.max(1)],
     );
+    test_results::sweep(batch, build);
 }
 
 fn attempt(batch: &mut Batch, row: AttemptRow) {

@@ -163,9 +163,7 @@ impl PagesSource {
             .await
             .map_err(unread)?;
         let other = |other: BuildRecord| Elsewhere {
-            state: other
-                .outcome
-                .map_or(if other.attempts > 0 { Word::Running } else { Word::Waiting }, Word::from),
+            state: other.outcome.map_or_else(|| unended(other.attempts), Word::from),
             builder: other.builder,
             build: Some(other.number),
         };
@@ -206,6 +204,7 @@ impl PagesSource {
             let shard = found.shards.iter().find(|shard| part.shard > 0 && shard.number == part.shard);
             failures.push(Failure {
                 name: part.name.clone(),
+                test: shard.filter(|shard| shard.tests.len() == 1).map(|shard| shard.tests[0].clone()),
                 state: outcome.into(),
                 shard: (part.shard > 0 && found.shards.len() > 1).then_some(part.shard),
                 machine: shard.and_then(|shard| shard.machine.clone()).or_else(|| main_machine(found)),
@@ -218,6 +217,11 @@ impl PagesSource {
         }
         Ok(failures)
     }
+}
+
+/// How a build stands that has not ended, as far as its row tells.
+pub(super) fn unended(attempts: u32) -> Word {
+    if attempts > 0 { Word::Running } else { Word::Waiting }
 }
 
 fn running_word(active: &Active) -> Word {

@@ -291,7 +291,7 @@ fn look(state: &State, pools: &BTreeMap<HostType, String>, now: Timestamp) -> Lo
     }
 }
 
-fn queue_item(state: &State, number: BuildNumber) -> Option<QueueItem> {
+pub(super) fn queue_item(state: &State, number: BuildNumber) -> Option<QueueItem> {
     let build = state.build(number)?;
     let position = build.needs_machine().then(|| state.position(number));
     Some(QueueItem {
@@ -305,7 +305,7 @@ fn queue_item(state: &State, number: BuildNumber) -> Option<QueueItem> {
     })
 }
 
-fn machine(
+pub(super) fn machine(
     state: &State,
     machine: &Machine,
     pools: &BTreeMap<HostType, String>,

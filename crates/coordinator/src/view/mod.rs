@@ -5,6 +5,7 @@ pub(crate) mod cell;
 mod farm;
 mod full;
 mod grid;
+mod history;
 mod log;
 mod source;
 

@@ -7,14 +7,14 @@ use bytes::Bytes;
 use pages::{
     LogSource, Source, SourceError,
     view::{
-        BuildView, BuildersView, FarmView, GridQuery, GridView, LiveEvent, LogInfo, LogPosition, LogSection,
-        State as Word,
+        BuildView, BuilderHistory, BuildersView, FarmView, GridQuery, GridView, LiveEvent, LogInfo,
+        LogPosition, LogSection, MachineHistory, State as Word, TestHistory,
     },
 };
 use runtime::SharedClock;
 use tokio::sync::broadcast;
 use tracing::error;
-use types::{BuildNumber, Outcome, Timestamp};
+use types::{BuildNumber, BuilderName, MachineName, Outcome, RepositoryName, Timestamp};
 
 use super::{Viewer, full::ViewError};
 use crate::{
@@ -166,6 +166,22 @@ impl Source for PagesSource {
 
     async fn builders(&self) -> Result<BuildersView, SourceError> {
         self.builders_view().await
+    }
+
+    async fn machine(&self, name: &MachineName) -> Result<MachineHistory, SourceError> {
+        self.machine_history(name).await
+    }
+
+    async fn builder(
+        &self,
+        name: &BuilderName,
+        repository: Option<&RepositoryName>,
+    ) -> Result<BuilderHistory, SourceError> {
+        self.builder_history(name, repository).await
+    }
+
+    async fn test(&self, name: &str) -> Result<TestHistory, SourceError> {
+        self.test_history(name).await
     }
 
     fn subscribe(&self) -> broadcast::Receiver<LiveEvent> {

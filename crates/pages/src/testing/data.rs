@@ -3,6 +3,7 @@
 mod build;
 mod farm;
 mod grid;
+mod history;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ pub use self::{
     build::{RUNNING, failed_build, log_text, running_build, show_more, waiting_build},
     farm::{builders, farm},
     grid::{generated_grid, small_grid},
+    history::{builder_history, machine_history, test_history},
 };
 use crate::view::CommitRef;
 

@@ -9,14 +9,14 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::broadcast;
-use types::BuildNumber;
+use types::{BuildNumber, BuilderName, MachineName, RepositoryName};
 
 use super::data;
 use crate::{
     source::{LogSource, Source, SourceError},
     view::{
-        BuildView, BuildersView, Cell, FarmView, GridQuery, GridView, LiveEvent, LogInfo, LogPosition,
-        LogSection, State,
+        BuildView, BuilderHistory, BuildersView, Cell, FarmView, GridQuery, GridView, LiveEvent, LogInfo,
+        LogPosition, LogSection, MachineHistory, State, TestHistory,
     },
 };
 
@@ -50,6 +50,9 @@ struct Farm {
     logs: BTreeMap<BuildNumber, Log>,
     overview: FarmView,
     builders: BuildersView,
+    machine: MachineHistory,
+    builder: BuilderHistory,
+    test: TestHistory,
     cancelled: Vec<(BuildNumber, String)>,
 }
 
@@ -72,6 +75,9 @@ impl FakeSource {
             builds: BTreeMap::from([(build.number, build)]),
             overview: data::farm(),
             builders: data::builders(),
+            machine: data::machine_history(),
+            builder: data::builder_history(),
+            test: data::test_history(),
             cancelled: Vec::new(),
         };
         Arc::new(Self { farm: Mutex::new(farm), events: broadcast::channel(1024).0 })
@@ -108,6 +114,23 @@ impl FakeSource {
     /// Which builds were called off, and by whom.
     pub fn cancelled(&self) -> Vec<(BuildNumber, String)> {
         self.state().cancelled.clone()
+    }
+
+    /// Replaces the one machine that has a past.
+    pub fn set_machine(&self, machine: MachineHistory) {
+        self.state().machine = machine;
+        self.tell(LiveEvent::Farm);
+    }
+
+    /// Replaces the one builder that has a past.
+    pub fn set_builder(&self, builder: BuilderHistory) {
+        self.state().builder = builder;
+        self.tell(LiveEvent::Farm);
+    }
+
+    /// Replaces the one test that has a past.
+    pub fn set_test(&self, test: TestHistory) {
+        self.state().test = test;
     }
 
     /// Replaces the grid.
@@ -274,6 +297,30 @@ impl Source for FakeSource {
 
     async fn builders(&self) -> Result<BuildersView, SourceError> {
         Ok(self.state().builders.clone())
+    }
+
+    async fn machine(&self, name: &MachineName) -> Result<MachineHistory, SourceError> {
+        let history = self.state().machine.clone();
+        let found = Some(history).filter(|history| history.machine.name == *name);
+        found.ok_or_else(|| SourceError::NotFound(format!("there is no machine `{name}`")))
+    }
+
+    async fn builder(
+        &self,
+        name: &BuilderName,
+        repository: Option<&RepositoryName>,
+    ) -> Result<BuilderHistory, SourceError> {
+        let history = self.state().builder.clone();
+        let fits = history.name == *name && repository.is_none_or(|wanted| *wanted == history.repository);
+        Some(history)
+            .filter(|_| fits)
+            .ok_or_else(|| SourceError::NotFound(format!("there is no builder `{name}`")))
+    }
+
+    async fn test(&self, name: &str) -> Result<TestHistory, SourceError> {
+        let history = self.state().test.clone();
+        let found = Some(history).filter(|history| history.name == name);
+        found.ok_or_else(|| SourceError::NotFound(format!("no build knows a test `{name}`")))
     }
 
     fn subscribe(&self) -> broadcast::Receiver<LiveEvent> {

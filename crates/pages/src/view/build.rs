@@ -101,6 +101,9 @@ pub struct AttemptLine {
 pub struct Failure {
     /// A step such as `make`, or a test, or `shard 3`.
     pub name: String,
+    /// The test, if it is of one alone: its history is at `/test/NAME`.
+    #[serde(default)]
+    pub test: Option<String>,
     /// `Failed`, `TimedOut`, `Infrastructure` or `Flaky`.
     pub state: State,
     /// The shard, if it is of one.

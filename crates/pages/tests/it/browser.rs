@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use pages::{
     testing::{self, FakeSource},
-    view::{Cell, GridRow, State},
+    view::{Cell, GridRow, MachineState, State},
 };
 use serde_json::json;
 use testkit::{
@@ -122,6 +122,70 @@ async fn keys_lead_to_failures_and_the_filter_lives_in_the_address() {
 }
 
 #[tokio::test]
+async fn a_machine_that_is_lost_says_so_on_its_open_page() {
+    let name = "a_machine_that_is_lost_says_so_on_its_open_page";
+    let Some((farm, browser)) = opened(name, FakeSource::new()).await else { return };
+    browser.open(&farm.url("/farm")).await.unwrap();
+    browser.run("document.querySelector('#machines a[href^=\"/machine/\"]').click()").await.unwrap();
+    browser
+        .wait_until("document.querySelector('h1')?.textContent.includes('linux-amd64-1 works on')")
+        .await
+        .unwrap();
+    browser.wait_until("document.querySelector('#live').textContent === 'live'").await.unwrap();
+    browser.press("n").await.unwrap();
+    browser.wait_until("document.activeElement.closest('#faults')").await.unwrap();
+    let mut history = testing::machine_history();
+    history.machine.state = MachineState::Lost;
+    farm.source.set_machine(history);
+    browser
+        .wait_until("document.querySelector('h1').textContent.includes('is not connected')")
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_builder_is_reached_from_its_column_and_its_bars_lead_to_builds() {
+    let name = "a_builder_is_reached_from_its_column_and_its_bars_lead_to_builds";
+    let Some((farm, browser)) = opened(name, FakeSource::new()).await else { return };
+    browser.open(&farm.url("/")).await.unwrap();
+    browser.run("document.querySelector('#heads [data-b=linux-s390x]').click()").await.unwrap();
+    browser.wait_until("location.pathname === '/builder/linux-s390x'").await.unwrap();
+    browser.wait_until("document.querySelector('#live')?.textContent === 'live'").await.unwrap();
+    browser.press("n").await.unwrap();
+    browser.wait_until("document.activeElement.closest('tr')?.textContent.includes('failed')").await.unwrap();
+    let drawn = "const bars = [...document.querySelectorAll('.plot a')].map((one) => one.getBoundingClientRect()); \
+                 return bars.length > 20 && bars.every((box) => box.width > 4 && box.height > 20)";
+    assert_eq!(browser.run(drawn).await.unwrap(), true, "each bar can be seen and hit");
+    let mut history = testing::builder_history();
+    history.builds.retain(|run| !run.state.is_red());
+    farm.source.set_builder(history);
+    browser.wait_until("document.querySelector('h1').textContent.includes('is green')").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_test_is_reached_from_its_failure_and_its_strip_leads_to_builds() {
+    let name = "a_test_is_reached_from_its_failure_and_its_strip_leads_to_builds";
+    let Some((farm, browser)) = opened(name, FakeSource::new()).await else { return };
+    browser.open(&farm.url("/build/48213")).await.unwrap();
+    browser.run("document.querySelector('a[href=\"/test/net/http\"]').click()").await.unwrap();
+    browser
+        .wait_until("document.querySelector('h1')?.textContent.includes('fails on linux-s390x')")
+        .await
+        .unwrap();
+    browser.press("n").await.unwrap();
+    browser.wait_until("document.activeElement.matches('.strip > .t')").await.unwrap();
+    let marks = "return ['.p', '.f', '.t', '.u'].map((one) => \
+                 document.querySelectorAll('.strip > ' + one).length > 0).join()";
+    assert_eq!(browser.run(marks).await.unwrap(), "true,true,true,true");
+    browser.resize(390, 844).await.unwrap();
+    let low =
+        "return Math.max(...[...document.querySelectorAll('.strip')].map((one) => one.offsetHeight)) < 120";
+    assert_eq!(browser.run(low).await.unwrap(), true, "a strip stays a strip on a narrow screen");
+    browser.run("document.querySelector('.strip .f').click()").await.unwrap();
+    browser.wait_until("location.pathname.startsWith('/build/')").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_failure_is_in_sight_with_scripts_off() {
     let Some((farm, browser)) = opened("a_failure_is_in_sight_with_scripts_off", FakeSource::new()).await
     else {
@@ -131,6 +195,15 @@ async fn a_failure_is_in_sight_with_scripts_off() {
     browser.open(&farm.url("/log/48213")).await.unwrap();
     let tree = browser.devtools("Accessibility.getFullAXTree", json!({})).await.unwrap();
     assert!(tree.to_string().contains("--- FAIL: TestServeReuse"), "the failing lines are on the page");
+    for (path, said) in [
+        ("/machine/linux-amd64-1", "connection reset"),
+        ("/builder/linux-s390x", "linux-s390x is red for 3 commits"),
+        ("/test/net/http", "its shard failed"),
+    ] {
+        browser.open(&farm.url(path)).await.unwrap();
+        let tree = browser.devtools("Accessibility.getFullAXTree", json!({})).await.unwrap().to_string();
+        assert!(tree.contains(said), "{path} does not say `{said}`: {tree}");
+    }
     browser.open(&farm.url("/")).await.unwrap();
     let tree = browser.devtools("Accessibility.getFullAXTree", json!({})).await.unwrap().to_string();
     assert!(

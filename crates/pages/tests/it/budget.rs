@@ -58,6 +58,16 @@ async fn a_build_is_small() {
 }
 
 #[tokio::test]
+async fn pages_of_one_thing_are_small() {
+    let farm = Served::start(FakeSource::new()).await;
+    for path in ["/machine/linux-amd64-1", "/builder/linux-s390x", "/test/net/http"] {
+        let html = farm.text(path).await;
+        eprintln!("{path}: {} bytes", html.len());
+        assert!(html.len() < 40_000, "{path}: {} bytes", html.len());
+    }
+}
+
+#[tokio::test]
 async fn a_log_of_a_million_lines_opens_as_fast_as_any() {
     let source = FakeSource::new();
     let text = testing::numbered_lines(1_000_000);

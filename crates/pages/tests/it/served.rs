@@ -3,7 +3,7 @@
 use http::{StatusCode, header};
 use pages::{
     testing::{self, FakeSource},
-    view::{BuildView, BuildersView, FarmView, GridView},
+    view::{BuildView, BuilderHistory, BuildersView, FarmView, GridView, MachineHistory, TestHistory},
 };
 
 use crate::support::{PAGES, Served, words};
@@ -30,6 +30,12 @@ async fn every_page_reads_without_scripts() {
         ("/farm", "2 builds wait, 2 things are wrong"),
         ("/farm", "farm.toml:12:5: unknown key `hots`: did you mean `host`?"),
         ("/builders", "1 of 4 builders without a machine"),
+        ("/machine/linux-amd64-1", "It failed 1 of its last 12 leases; others of its kind 3 of 250 (1.2 %)"),
+        ("/machine/linux-amd64-1", "it runs version 0.0.0, the farm 0.0.1"),
+        ("/builder/linux-s390x", "linux-s390x is red for 3 commits"),
+        ("/builder/linux-s390x", "the only linux-s390x is busy with 48201.1"),
+        ("/test/net/http", "net/http fails on linux-s390x, 1 of 3 builders"),
+        ("/test/net/http", "3 of 24: 12.5 % (4.3 to 31.0)"),
     ] {
         let text = words(&farm.text(path).await);
         assert!(text.contains(said), "{path} does not say `{said}`: {text}");
@@ -50,8 +56,21 @@ async fn an_empty_farm_says_what_to_do_next() {
 #[tokio::test]
 async fn what_does_not_exist_is_404_in_the_format_asked_for() {
     let farm = Served::start(FakeSource::new()).await;
-    for path in ["/nowhere", "/build/1", "/build/x", "/log/1", "/build/1.json", "/log/1.txt", "/?repo=other"]
-    {
+    for path in [
+        "/nowhere",
+        "/build/1",
+        "/build/x",
+        "/log/1",
+        "/build/1.json",
+        "/log/1.txt",
+        "/?repo=other",
+        "/machine/unheard",
+        "/machine/A%20B",
+        "/builder/unheard",
+        "/builder/linux-s390x?repo=other",
+        "/test/unheard",
+        "/test.json?name=unheard",
+    ] {
         let answer = farm.get(path).await;
         assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{path}");
     }
@@ -72,6 +91,12 @@ async fn the_json_of_a_page_is_its_view() {
     assert_eq!(view, testing::farm());
     let view: BuildersView = farm.get("/builders.json").await.json().await.unwrap();
     assert_eq!(view, testing::builders());
+    let view: MachineHistory = farm.get("/machine/linux-amd64-1.json").await.json().await.unwrap();
+    assert_eq!(view, testing::machine_history());
+    let view: BuilderHistory = farm.get("/builder/linux-s390x.json").await.json().await.unwrap();
+    assert_eq!(view, testing::builder_history());
+    let view: TestHistory = farm.get("/test.json?name=net/http").await.json().await.unwrap();
+    assert_eq!(view, testing::test_history());
     let narrowed: GridView = farm.get("/grid.json?q=windows%20author:ada").await.json().await.unwrap();
     assert_eq!(narrowed.builders.len(), 2);
     assert!(!narrowed.rows.is_empty() && narrowed.rows.iter().all(|row| row.cells.len() == 2));
@@ -188,10 +213,36 @@ async fn hostile_names_stay_text_on_every_page() {
     view.queue[0].waiting.text = evil.to_owned();
     view.recent[0].reason = evil.to_owned();
     source.set_farm(view);
+    let mut machine = testing::machine_history();
+    machine.leases[0].commit.subject = evil.to_owned();
+    machine.faults[0].detail = evil.to_owned();
+    machine.machine.problem = evil.to_owned();
+    machine.machine.version = evil.to_owned();
+    source.set_machine(machine);
+    let mut builder = testing::builder_history();
+    builder.builds[2].commit.subject = evil.to_owned();
+    builder.builds[2].reason = evil.to_owned();
+    source.set_builder(builder);
+    let mut test = testing::test_history();
+    for run in &mut test.builders[1].runs {
+        run.commit.subject = evil.to_owned();
+    }
+    test.name = "<img src=x>".to_owned();
+    source.set_test(test);
     let farm = Served::start(source).await;
     let encoded = "%22%3E%3Cimg%20src=x%3E%3Cscript%3E";
     let asked = [format!("/?q={encoded}"), format!("/log/48213?find={encoded}"), format!("/{encoded}")];
-    let paths = ["/", "/build/48213", "/log/48213?from=1", "/farm", "/builders"].map(str::to_owned);
+    let paths = [
+        "/",
+        "/build/48213",
+        "/log/48213?from=1",
+        "/farm",
+        "/builders",
+        "/machine/linux-amd64-1",
+        "/builder/linux-s390x",
+        "/test/%3Cimg%20src=x%3E",
+    ];
+    let paths = paths.map(str::to_owned);
     for path in paths.iter().chain(&asked) {
         let html = farm.text(path).await;
         assert!(

@@ -101,5 +101,8 @@ pub(crate) const PAGES: &[&str] = &[
     "/log/48220",
     "/farm",
     "/builders",
+    "/machine/linux-amd64-1",
+    "/builder/linux-s390x",
+    "/test/net/http",
     "/nowhere",
 ];

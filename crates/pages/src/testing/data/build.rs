@@ -187,6 +187,7 @@ fn failures() -> Vec<Failure> {
     vec![
         Failure {
             name: "net/http: TestServeReuse".to_owned(),
+            test: Some("net/http".to_owned()),
             state: State::Failed,
             shard: Some(3),
             machine: Some(name("linux-arm64-7")),
@@ -207,6 +208,7 @@ fn failures() -> Vec<Failure> {
         },
         Failure {
             name: "os/exec: TestPipeLookPathLeak".to_owned(),
+            test: None,
             state: State::Flaky,
             shard: Some(6),
             machine: Some(name("linux-arm64-4")),
