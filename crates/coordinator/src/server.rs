@@ -20,7 +20,7 @@ use crate::{
     core::State,
     engine::{self, Engine, Ports, Urls},
     find::Mirror,
-grpc::{Builds, Farmland, Mutations},
+    grpc::{Builds, Farmland, Mutations},
     ports::{NoWitness, RecordsError},
     records::{MIGRATIONS, SqlRecords, read},
     settings::Settings,
