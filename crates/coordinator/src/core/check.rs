@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Build, Progress, ShardState, Stage, State, Task, queue::Queue};
+use super::{Build, Class, Progress, ShardState, Stage, State, Task, queue::Queue};
 
 impl State {
     /// Says which invariant is broken, if one is.
@@ -24,6 +24,10 @@ impl State {
         for host in self.queue.hosts() {
             let idle = self.fleet.first_idle(host).is_some();
             ensure(!idle, || format!("a machine of `{host}` is idle while a build waits for one"))?;
+            let urgent = self.queue.urgent(host).0 > self.fleet.coming(host);
+            ensure(!urgent || self.victim(host).is_none(), || {
+                format!("an urgent build waits for a machine of `{host}` while batch work could make room")
+            })?;
         }
         Ok(())
     }
@@ -93,6 +97,8 @@ impl State {
             "an attempt that neither a fault nor a preemption explains".to_owned()
         })?;
         ensure(build.faults < self.limits.attempts, || "more faults than the budget".to_owned())?;
+        let most = if build.class == Class::Batch { self.limits.preemptions } else { 0 };
+        ensure(build.preempted <= most, || "it made room beyond its budget".to_owned())?;
         ensure(build.spot == build.wanted_spot(), || "its place in the queue is wrong".to_owned())?;
         ensure(
             self.helped.contains(number)

@@ -5,25 +5,17 @@
 
 use types::{BuildNumber, HostType, LeaseId, Outcome};
 
-use super::{Build, Role, Stage, turn::Turn};
+use super::{Build, Role, Stage, State, turn::Turn};
 
 impl Turn<'_> {
     /// Takes machines until as many come free as are urgently waited for.
     pub(super) fn make_room(&mut self, host: &HostType) {
         while let (urgent, Some(first)) = self.state.queue.urgent(host)
             && urgent > self.state.fleet.coming(host)
-            && let Some(victim) = self.victim(host)
+            && let Some(victim) = self.state.victim(host)
         {
             self.preempt(victim, first);
         }
-    }
-
-    /// The lease that makes room next: its machine must be there to be had.
-    fn victim(&self, host: &HostType) -> Option<LeaseId> {
-        self.state.fleet.victims(host).find(|id| {
-            let machine = self.state.leases.get(id).and_then(|lease| self.state.machines.get(&lease.machine));
-            machine.is_some_and(super::Machine::is_fit)
-        })
     }
 
     fn preempt(&mut self, id: LeaseId, urgent: BuildNumber) {
@@ -47,6 +39,16 @@ impl Turn<'_> {
         if !self.goes_on(number) {
             self.requeue(number, &reason);
         }
+    }
+}
+
+impl State {
+    /// The lease that makes room next: its machine must be there to be had.
+    pub(super) fn victim(&self, host: &HostType) -> Option<LeaseId> {
+        self.fleet.victims(host).find(|id| {
+            let machine = self.leases.get(id).and_then(|lease| self.machines.get(&lease.machine));
+            machine.is_some_and(super::Machine::is_fit)
+        })
     }
 }
 

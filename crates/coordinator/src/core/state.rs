@@ -246,9 +246,9 @@ impl State {
         let away = machine.connection.is_none() && machine.lease.is_some();
         self.away.set(name, away.then_some(machine.lost_at));
         self.fleet.set(machine);
-        if machine.is_idle() {
-            self.stirred.extend(machine.info.host_types.iter().cloned());
-        }
+        // One that is no longer there, or is there again, changes how much room batch work is to make.
+        let stirs = |host: &&HostType| machine.is_idle() || self.queue.urgent(host).0 > 0;
+        self.stirred.extend(machine.info.host_types.iter().filter(stirs).cloned());
     }
 
     /// A lease has begun: counts it to its share.

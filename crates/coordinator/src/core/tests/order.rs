@@ -146,6 +146,21 @@ fn batch_work_makes_room_for_a_try_that_has_waited_a_while() {
     assert!(world.cleaning.is_empty(), "a try makes no room for another");
 }
 
+// Found by the simulator: nothing made room for the release until something else happened.
+#[test]
+fn batch_work_makes_room_when_its_machine_is_back() {
+    let mut world = World::new();
+    world.connect("m1");
+    world.accept(small(1, Class::Batch));
+    world.disconnect("m1");
+    world.accept(small(2, Class::Release));
+    assert_eq!(build(&world, 1).preempted, 0);
+    world.connect("m1");
+    assert_eq!(build(&world, 1).preempted, 1);
+    world.clean_all();
+    assert_eq!(served(&mut world, 1), [2]);
+}
+
 #[test]
 fn a_build_that_has_made_room_twice_is_left_alone() {
     let mut world = World::new();
