@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use runtime::{SharedClock, Tasks};
+use runtime::{SharedClock, Tasks, clock::SteadyClock};
 use store::Blobs;
 use tokio_util::sync::CancellationToken;
 
@@ -89,12 +89,14 @@ impl Engine {
         (settings, hub, urls): (Settings, Hub, Urls),
         tasks: &Tasks,
     ) -> Self {
+        // Steps are taken in the order of their times, whatever happens to the machine's clock.
+        let clock: SharedClock = Arc::new(SteadyClock::new(ports.clock));
         let worker = Worker {
             handle: ways.handle.clone(),
             records: Arc::clone(&ports.records),
             logs: ports.logs,
             blobs: ports.blobs,
-            clock: ports.clock.clone(),
+            clock: clock.clone(),
             hub: hub.clone(),
             settings: settings.clone(),
             keep_bytes: SNAPSHOT_BYTES,
@@ -104,7 +106,7 @@ impl Engine {
         let performer = Performer::new(worker, tasks.clone());
         let ground = Ground {
             records: Arc::clone(&ports.records),
-            clock: ports.clock.clone(),
+            clock: clock.clone(),
             new_id: ports.new_id,
             witness: ports.witness,
         };
@@ -116,9 +118,9 @@ impl Engine {
             handle: ways.handle,
             found: ports.found,
             hub: hub.clone(),
-            clock: ports.clock.clone(),
+            clock: clock.clone(),
         };
-        let outbox = Outbox { records: ports.records, mutations: ports.mutations, hub, clock: ports.clock };
+        let outbox = Outbox { records: ports.records, mutations: ports.mutations, hub, clock };
         Self { actor: Actor::new(state, inbox, ground, performer), finder, outbox }
     }
 

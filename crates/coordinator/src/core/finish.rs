@@ -30,12 +30,8 @@ impl Turn<'_> {
         }
         reason.clone_into(&mut build.last_fault);
         build.waiting_since = now;
-        build.progress = if rest {
-            let factor = 4_u32.saturating_pow(build.faults.saturating_sub(1));
-            Progress::Resting(now + limits.rest.saturating_mul(factor))
-        } else {
-            Progress::Queued
-        };
+        build.progress =
+            if rest { Progress::Resting(now + limits.rest_after(build.faults)) } else { Progress::Queued };
         self.save_progress(number);
         self.changed(number);
     }

@@ -55,7 +55,7 @@ impl Turn<'_> {
             TaskResult::Fault { reason } => (Outcome::Infrastructure, reason.clone()),
         };
         let ended = match result {
-            TaskResult::Command { ended, .. } => (*ended).clamp(lease.task_since, self.now),
+            TaskResult::Command { ended, .. } => (*ended).min(self.now).max(lease.task_since),
             _ => self.now,
         };
         self.record_lease(id, outcome, detail, ended);

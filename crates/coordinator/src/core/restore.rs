@@ -66,7 +66,7 @@ impl State {
         }
         let names: Vec<_> = state.machines.keys().cloned().collect();
         for restored_build in restored.builds {
-            let build = Build::restore(restored_build, &restored.leases);
+            let build = Build::restore(restored_build, &restored.leases, now + limits.longest_rest());
             state.keys.insert(build.key.clone(), build.number);
             state.builds.insert(build.number, Box::new(build));
         }
@@ -103,14 +103,15 @@ impl Machine {
 }
 
 impl Build {
-    fn restore(restored: RestoredBuild, leases: &[Lease]) -> Self {
+    fn restore(restored: RestoredBuild, leases: &[Lease], latest: Timestamp) -> Self {
         let row = restored.row;
         let progress = match (restored.attempt, restored.resting_until) {
             (Some(attempt), _) => {
                 let attempt = Attempt::restore(attempt, restored.shards, restored.steps, leases);
                 Progress::Running(Box::new(attempt))
             }
-            (None, Some(until)) => Progress::Resting(until),
+            // The clock may have been set back meanwhile: nothing rests for hours.
+            (None, Some(until)) => Progress::Resting(until.min(latest)),
             (None, None) => Progress::Queued,
         };
         Self {

@@ -53,6 +53,18 @@ impl Default for Limits {
 /// How many keys of ended builds are remembered. Older ones are found in the database; these bridge the moment
 /// between a look there and the event.
 const RECENT: usize = 4096;
+impl Limits {
+    /// How long a build rests after so many attempts.
+    pub(super) fn rest_after(&self, attempts: u32) -> Duration {
+        self.rest.saturating_mul(4_u32.saturating_pow(attempts.saturating_sub(1)))
+    }
+
+    /// The longest that a build ever rests.
+    pub(super) fn longest_rest(&self) -> Duration {
+        self.rest_after(self.attempts)
+    }
+}
+
 
 /// The state of the farm.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -326,3 +326,31 @@ fn a_request_is_answered_in_the_order_of_its_builders() {
     }));
     assert_eq!(world.replies[1], [BuildNumber(2), ONE]);
 }
+
+#[test]
+fn a_clock_that_was_set_back_ends_no_task_before_it_began() {
+    let mut world = World::new();
+    world.connect("m1");
+    world.accept(new_build(1, plan(0, false, false)));
+    world.answer(0, done());
+    world.now = types::Timestamp::from_seconds(world.now.seconds() - 3600);
+    let passed = world.command(Outcome::Passed);
+    world.answer(0, passed);
+    assert_eq!(world.tasks(), ["m1 test 1"]);
+}
+
+#[test]
+fn a_build_does_not_rest_for_hours_when_the_clock_was_set_back_before_a_restart() {
+    let mut world = World::new();
+    world.connect("m1");
+    world.accept(new_build(1, plan(0, false, false)));
+    world.answer(0, TaskResult::Fault { reason: "no route".to_owned() });
+    assert_eq!(world.state.wait_reason(ONE).unwrap().code, WaitCode::BackingOff);
+    world.now = types::Timestamp::from_seconds(world.now.seconds() - 3600);
+    world.restart();
+    world.connect("m1");
+    world.clean_all();
+    assert!(world.tasks().is_empty());
+    world.pass(60);
+    assert_eq!(world.tasks(), ["m1 source"]);
+}
