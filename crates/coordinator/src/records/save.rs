@@ -106,10 +106,14 @@ fn build(batch: &mut Batch, row: &BuildRow) {
         "INSERT INTO plans (digest, plan) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING",
         values![&digest, plan],
     );
-    batch.push(
+    // A repeat after an answer that was lost is fine; another build of that number is not.
+    batch.push_guarded(
         "INSERT INTO builds (number, repository, builder, commit_hash, variant, plan, snapshot_base, subject, author, \
          git_ref, class, is_try, commit_time, created, waiting_since) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14) \
+         ON CONFLICT (number) DO UPDATE SET created = excluded.created WHERE builds.commit_hash = excluded.commit_hash \
+         AND builds.builder = excluded.builder AND builds.repository = excluded.repository \
+         AND builds.variant = excluded.variant",
         values![
             row.number,
             &row.key.repository,
@@ -227,7 +231,8 @@ fn lease(batch: &mut Batch, row: &Lease) {
 
 fn exec(batch: &mut Batch, row: &ExecRow) {
     batch.push(
-        "INSERT INTO execs (id, lease, build, attempt, kind, shard) VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO execs (id, lease, build, attempt, kind, shard) VALUES ($1, $2, $3, $4, $5, $6) \
+         ON CONFLICT (id) DO NOTHING",
         values![row.id, row.lease, row.attempt.build, row.attempt.attempt, row.kind, row.shard],
     );
 }
@@ -242,7 +247,7 @@ pub(crate) fn own_output(exec: ExecId, bytes: u64) -> Batch {
 fn step(batch: &mut Batch, id: AttemptId, index: u32, row: StepRecord) {
     batch.push(
         "INSERT INTO steps (build, attempt, step, phase, machine, shard, started, ended, outcome, detail) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (build, attempt, step) DO NOTHING",
         values![
             id.build,
             id.attempt,

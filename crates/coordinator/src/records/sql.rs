@@ -121,3 +121,83 @@ fn result(row: &store::Row) -> Result<BuildResult, ReadError> {
         is_try: row.flag("is_try")?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use types::{BuildNumber, CommitHash, Outcome, Phase};
+
+    use super::*;
+    use crate::{
+        core::{BuildKey, BuildRow, Class, ExecRow, Plan, StepRecord},
+        records::MIGRATIONS,
+    };
+
+    fn build(number: u64, commit: u8) -> Row {
+        let plan = Plan {
+            builder: "linux".parse().unwrap(),
+            host: "local".parse().unwrap(),
+            make: Vec::new(),
+            tests: None,
+            environment: Vec::new(),
+            secrets: Vec::new(),
+            folder: String::new(),
+            source_folder: String::new(),
+            make_seconds: 1,
+            test_seconds: 1,
+            helpers: 0,
+            keep_going: false,
+            snapshot: None,
+        };
+        Row::Build(Box::new(BuildRow {
+            number: BuildNumber(number),
+            key: BuildKey {
+                repository: "example".parse().unwrap(),
+                builder: plan.builder.clone(),
+                commit: CommitHash::from_bytes([commit; 20]),
+                variant: String::new(),
+            },
+            plan: Arc::new(plan),
+            snapshot_base: String::new(),
+            subject: String::new(),
+            author: String::new(),
+            git_ref: String::new(),
+            class: Class::Batch,
+            is_try: false,
+            commit_time: Timestamp(1),
+            created: Timestamp(2),
+        }))
+    }
+
+    #[tokio::test]
+    async fn rows_that_are_written_again_change_nothing_and_others_of_their_name_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("records.db"), MIGRATIONS).await.unwrap();
+        let records = SqlRecords(database);
+        let attempt = AttemptId { build: BuildNumber(1), attempt: 1 };
+        let exec = ExecRow {
+            id: types::ExecId(runtime::new_id()),
+            lease: types::LeaseId(runtime::new_id()),
+            attempt,
+            kind: "make",
+            shard: 0,
+        };
+        let step = StepRecord {
+            phase: Phase::Queued,
+            machine: None,
+            shard: 0,
+            started: Timestamp(2),
+            ended: Timestamp(3),
+            outcome: Outcome::Passed,
+            detail: String::new(),
+        };
+        let rows = [build(1, 7), Row::Exec(exec), Row::Step(attempt, 0, step)];
+        for _ in 0..2 {
+            records.write(&rows).await.unwrap();
+        }
+        assert_eq!(records.load().await.unwrap().builds.len(), 1);
+        let other = records.write(&[build(1, 8)]).await;
+        assert!(matches!(other, Err(RecordsError::Refused(_))), "{other:?}");
+    }
+}
