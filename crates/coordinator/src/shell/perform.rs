@@ -1,6 +1,6 @@
 //! What the core wants done: runs tasks, ends leases, answers, tells.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use pages::view::LiveEvent;
 use runtime::{SharedClock, Tasks};
@@ -17,6 +17,10 @@ use crate::{
     settings::Settings,
     view::cell,
 };
+
+/// Pauses between calls that end a lease and were lost.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What every runner needs.
 #[derive(Clone)]
@@ -65,6 +69,23 @@ impl Performer {
 
     pub(super) fn expect(&mut self, token: u64, reply: oneshot::Sender<Vec<BuildNumber>>) {
         self.replies.insert(token, reply);
+impl Line {
+    /// Ends a lease. A call that was lost says nothing about the machine: it is asked again for as long as the connection
+    /// stands, since a machine whose lease has not ended serves nobody.
+    async fn end_lease(&self, lease: buildlet_client::Lease) -> Result<(), buildlet_client::Error> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.buildlet.end_lease(lease).await {
+                Err(error) if error.is_connection_loss() => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                ended => return ended,
+            }
+        }
+    }
+}
+
     }
 
     pub(super) fn link(&mut self, arrival: &Arrival, buildlet: Arc<dyn Buildlet>, closed: CancellationToken) {
@@ -159,12 +180,10 @@ impl Performer {
             let ended = tokio::select! {
                 biased;
                 () = line.closed.cancelled() => return,
-                ended = line.buildlet.end_lease(lease) => ended,
+                ended = line.end_lease(lease) => ended,
             };
             let problem = match ended {
                 Ok(()) => None,
-                // It will connect again and say what it holds.
-                Err(error) if error.is_connection_loss() && line.closed.is_cancelled() => return,
                 Err(error) => {
                     warn!(machine.name = %machine, "machine {machine} could not be cleaned: {error}");
                     Some(format!("it could not be cleaned: {error}"))
@@ -172,5 +191,80 @@ impl Performer {
             };
             let _ = handle.tell(Event::Cleaned { machine, fence: lease.fence, problem }).await;
         });
+    }
+}
+                // It will connect again and say what it holds.
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use async_trait::async_trait;
+    use buildlet_client::{Error, ExecEvent, ExecSpec, Fetched, Lease, Status};
+    use bytes::Bytes;
+    use futures_util::stream::BoxStream;
+    use types::ExecId;
+
+    use super::*;
+
+    /// Loses the first calls.
+    struct Lossy(AtomicU32);
+
+    fn lost() -> Error {
+        Error::Unavailable("lost".to_owned())
+    }
+
+    #[async_trait]
+    impl Buildlet for Lossy {
+        async fn status(&self) -> Result<Status, Error> {
+            Err(lost())
+        }
+
+        async fn start_exec(&self, _: Lease, _: ExecId, _: &ExecSpec) -> Result<(), Error> {
+            Err(lost())
+        }
+
+        async fn watch_exec(
+            &self,
+            _: ExecId,
+            _: u64,
+        ) -> Result<BoxStream<'static, Result<ExecEvent, Error>>, Error> {
+            Err(lost())
+        }
+
+        async fn acknowledge(&self, _: ExecId, _: u64) -> Result<(), Error> {
+            Err(lost())
+        }
+
+        async fn fetch_tree(&self, _: Lease, _: &str, _: &str) -> Result<Fetched, Error> {
+            Err(lost())
+        }
+
+        async fn read_tree(
+            &self,
+            _: Lease,
+            _: &[String],
+        ) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error> {
+            Err(lost())
+        }
+
+        async fn empty(&self, _: Lease) -> Result<(), Error> {
+            Err(lost())
+        }
+
+        async fn end_lease(&self, _: Lease) -> Result<(), Error> {
+            if self.0.fetch_sub(1, Ordering::Relaxed) > 1 { Err(lost()) } else { Ok(()) }
+        }
+    }
+
+    // Found by the simulator: the machine stayed unfit until it connected again.
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_lease_is_asked_for_again_when_the_call_was_lost() {
+        let buildlet = Arc::new(Lossy(AtomicU32::new(4)));
+        let line =
+            Line { connection: Connection(1), buildlet: buildlet.clone(), closed: CancellationToken::new() };
+        let lease = Lease { id: LeaseId(runtime::new_id()), fence: Fence(1) };
+        assert_eq!(line.end_lease(lease).await, Ok(()));
+        assert_eq!(buildlet.0.load(Ordering::Relaxed), 0);
     }
 }
