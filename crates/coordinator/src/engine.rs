@@ -12,7 +12,7 @@ use crate::{
     find::{Finder, Planner},
     ports::{Commits, Found, Logs, MutationLog, NewId, Records, RecordsError, Witness},
     settings::Settings,
-    shell::{Actor, Ground, Handle, Hub, Inbox, Machines, Outbox, Performer, SNAPSHOT_BYTES, Worker},
+    shell::{Actor, Ground, Handle, Hub, Inbox, Machines, Outbox, Performer, Tuning, Worker},
 };
 
 /// The world as the engine sees it.
@@ -36,6 +36,8 @@ pub struct Ports {
     pub new_id: NewId,
     /// Who sees the steps of the core.
     pub witness: Arc<dyn Witness>,
+    /// Numbers.
+    pub tuning: Tuning,
 }
 
 /// Where machines fetch what they need.
@@ -69,7 +71,8 @@ pub(crate) async fn restore(ports: &Ports) -> Result<State, RecordsError> {
         let (builds, leases) = (restored.builds.len(), restored.leases.len());
         tracing::info!("{builds} builds go on, {leases} of them on machines");
     }
-    Ok(State::restore(Limits::default(), restored, ports.clock.now()))
+    let limits = Limits { mutation: ports.tuning.mutation, ..Limits::default() };
+    Ok(State::restore(limits, restored, ports.clock.now()))
 }
 
 /// Makes the ways in, and what makes the engine once it is known where machines reach us.
@@ -99,7 +102,7 @@ impl Engine {
             clock: clock.clone(),
             hub: hub.clone(),
             settings: settings.clone(),
-            keep_bytes: SNAPSHOT_BYTES,
+            tuning: ports.tuning,
             gitmirror: urls.gitmirror,
             url: urls.own,
         };
@@ -109,6 +112,7 @@ impl Engine {
             clock: clock.clone(),
             new_id: ports.new_id,
             witness: ports.witness,
+            mutation: ports.tuning.mutation,
         };
         let finder = Finder {
             mutations: Arc::clone(&ports.mutations),
@@ -119,8 +123,15 @@ impl Engine {
             found: ports.found,
             hub: hub.clone(),
             clock: clock.clone(),
+            mutation: ports.tuning.mutation,
         };
-        let outbox = Outbox { records: ports.records, mutations: ports.mutations, hub, clock };
+        let outbox = Outbox {
+            records: ports.records,
+            mutations: ports.mutations,
+            hub,
+            clock,
+            mutation: ports.tuning.mutation,
+        };
         Self { actor: Actor::new(state, inbox, ground, performer), finder, outbox }
     }
 

@@ -24,7 +24,7 @@ use crate::{
     ports::{NoWitness, RecordsError},
     records::{MIGRATIONS, SqlRecords, read},
     settings::Settings,
-    shell::{FarmLogs, Hub, Inbox, Machines},
+    shell::{FarmLogs, Hub, Inbox, Machines, Tuning},
     snapshots,
     view::{PagesSource, Viewer},
 };
@@ -253,6 +253,7 @@ async fn ground(config: &Config, tasks: &Tasks) -> Result<Ground, BindError> {
         clock: config.clock.clone(),
         new_id: Arc::new(runtime::new_id),
         witness: Arc::new(NoWitness),
+        tuning: Tuning::default(),
     };
     let state = engine::restore(&ports).await.map_err(BindError::of)?;
     Ok(Ground {

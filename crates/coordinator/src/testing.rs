@@ -9,8 +9,6 @@ use store::Database;
 use tokio_util::sync::CancellationToken;
 use types::{BuildNumber, HostType, MachineName};
 
-pub use crate::engine::Ports;
-pub use crate::records::MIGRATIONS;
 use crate::{
     core::{Accept, Event},
     engine::{self, Engine, Urls, Ways},
@@ -19,6 +17,7 @@ use crate::{
     settings::Settings,
     shell::{Hub, Stopped},
 };
+pub use crate::{engine::Ports, records::MIGRATIONS, shell::Tuning};
 
 /// Records in a database that has [`MIGRATIONS`].
 pub fn sql_records(database: Database) -> Arc<dyn Records> {

@@ -1,8 +1,10 @@
 //! How attempts, builds and leases end. Only an infrastructure fault is followed by another attempt, within a budget.
 
-use types::{BuildNumber, LeaseId, Outcome, Phase};
+use types::{AttemptId, BuildNumber, LeaseId, Outcome, Phase};
 
-use super::{Action, AttemptRow, BuildEnd, Progress, Row, ShardState, StepRecord, Task, turn::Turn};
+use super::{
+    Action, AttemptRow, BuildEnd, Mutation, Progress, Row, ShardState, StepRecord, Task, turn::Turn,
+};
 
 impl Turn<'_> {
     /// Ends the attempt of a build, and the build with it unless the farm was at fault.
@@ -22,7 +24,8 @@ impl Turn<'_> {
         let (limits, now) = (self.state.limits, self.now);
         let Some(build) = self.state.builds.get_mut(&number) else { return };
         build.faults += 1;
-        if build.faults >= limits.attempts {
+        let bounded = !Mutation::EndlessRetries.is(limits.mutation);
+        if bounded && build.faults >= limits.attempts {
             let text = format!("{} attempts, the last: {reason}", build.attempts);
             self.save_progress(number);
             self.end_build(number, Outcome::Infrastructure, &text);
@@ -111,6 +114,10 @@ impl Turn<'_> {
             is_try: build.is_try,
         };
         self.save(Row::BuildEnd(end.clone()));
+        if Mutation::ReportTwice.is(self.state.limits.mutation) {
+            let attempt = AttemptId { attempt: end.attempt.attempt + 1, ..end.attempt };
+            self.save(Row::BuildEnd(BuildEnd { attempt, ..end.clone() }));
+        }
         self.act(Action::Ended(end));
         self.changed(number);
     }

@@ -3,7 +3,7 @@
 
 use types::{BuildNumber, ExecId, Fence, LeaseId, MachineName, Outcome, Timestamp};
 
-use super::{Action, Arrival, Connection, Lease, Machine, Progress, Row, Stage, Task, turn::Turn};
+use super::{Action, Arrival, Connection, Lease, Machine, Mutation, Progress, Row, Stage, Task, turn::Turn};
 
 impl Turn<'_> {
     /// A machine has connected: it goes on with what it does, or is cleaned, or is idle.
@@ -55,7 +55,8 @@ impl Turn<'_> {
         let fence = self.state.leases.get(&id).map(|lease| lease.fence);
         let older = reported.is_none_or(|(_, reported)| Some(reported) < fence);
         let first = self.state.leases.get(&id).is_some_and(|lease| lease.task.is_first());
-        if older && first {
+        let trusted = Mutation::TrustReturned.is(self.state.limits.mutation);
+        if older && (first || trusted) {
             self.state.reindex_machine(name);
             self.run(id);
         } else {
@@ -178,6 +179,9 @@ impl Turn<'_> {
         self.act(Action::Stop(id));
         let number = lease.build();
         let shard = lease.task.shard();
+        if Mutation::ForgetRequeue.is(self.state.limits.mutation) {
+            return;
+        }
         if shard == 0 || self.give_back(number, shard, reason) {
             self.go_on_without(number, reason);
         }

@@ -14,6 +14,7 @@ mod finish;
 mod fleet;
 mod loss;
 mod machine;
+mod mutation;
 mod plan;
 mod preempt;
 mod progress;
@@ -36,6 +37,7 @@ pub use event::{
     Accept, Arrival, Event, ListedTest, NewBuild, RefMove, Request, SeenCommit, Stamp, TaskResult,
 };
 pub use machine::{Connection, Lease, Machine, MachineInfo, Role, Task};
+pub use mutation::Mutation;
 pub use plan::{Plan, SnapshotPlan, TestPlan};
 pub use restore::{Restored, RestoredBuild};
 pub use state::{Limits, State};

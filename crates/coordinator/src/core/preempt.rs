@@ -5,7 +5,7 @@
 
 use types::{BuildNumber, HostType, LeaseId, Outcome};
 
-use super::{Build, Role, Stage, State, turn::Turn};
+use super::{Build, Mutation, Role, Stage, State, turn::Turn};
 
 impl Turn<'_> {
     /// Takes machines until as many come free as are urgently waited for.
@@ -33,7 +33,7 @@ impl Turn<'_> {
         self.save_progress(number);
         self.record_lease(id, Outcome::Cancelled, reason.clone(), self.now);
         self.release(id, &reason);
-        if lease.task.shard() > 0 {
+        if lease.task.shard() > 0 && !Mutation::ForgetPreempted.is(self.state.limits.mutation) {
             self.put_back(number, lease.task.shard(), &reason, false);
         }
         if !self.goes_on(number) {

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use types::{LeaseId, Timestamp};
 
 use super::{
-    Attempt, AttemptRow, Build, BuildRow, Lease, Limits, Machine, MachineInfo, Progress, Role, Shard,
-    SnapshotKey, State, StepRecord,
+    Attempt, AttemptRow, Build, BuildRow, Lease, Limits, Machine, MachineInfo, Mutation, Progress, Role,
+    Shard, SnapshotKey, State, StepRecord,
 };
 
 /// What the rows say.
@@ -56,7 +56,8 @@ impl State {
     pub fn restore(limits: Limits, restored: Restored, now: Timestamp) -> Self {
         let mut state = Self::new(limits);
         state.next_build = restored.last_build + 1;
-        state.next_fence = restored.last_fence + 1;
+        let reused = Mutation::ReuseFence.is(limits.mutation);
+        state.next_fence = restored.last_fence + u64::from(!reused || restored.last_fence == 0);
         state.snapshots = restored.snapshots;
         for (info, since) in restored.machines {
             let lease = restored.leases.iter().find(|lease| lease.machine == info.name).map(|lease| lease.id);

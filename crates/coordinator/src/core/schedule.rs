@@ -3,7 +3,7 @@
 use types::{AttemptId, BuildNumber, HostType, LeaseId, MachineName, Outcome, Phase};
 
 use super::{
-    Attempt, Build, Class, ExecRow, Lease, Machine, Progress, Role, Row, SnapshotKey, Stage, State,
+    Attempt, Build, Class, ExecRow, Lease, Machine, Mutation, Progress, Role, Row, SnapshotKey, Stage, State,
     StepRecord, Task, turn::Turn,
 };
 
@@ -178,7 +178,9 @@ impl Turn<'_> {
         if let Some(machine) = self.state.machines.get_mut(machine) {
             Machine::hold(machine, lease, now);
         }
-        self.state.reindex_machine(machine);
+        if !Mutation::TwoLeases.is(self.state.limits.mutation) {
+            self.state.reindex_machine(machine);
+        }
         if let Some(attempt) = self.state.attempt_mut(number) {
             match role {
                 Role::Main => attempt.main = Some(lease),
@@ -198,7 +200,9 @@ impl State {
             return None;
         }
         let mut hasher = blake3::Hasher::new();
-        hasher.update(build.snapshot_base.as_bytes());
+        if !Mutation::ForeignSnapshot.is(self.limits.mutation) {
+            hasher.update(build.snapshot_base.as_bytes());
+        }
         if !plan.movable {
             hasher.update(b"\0");
             hasher.update(self.machines.get(machine)?.info.work_folder.as_bytes());

@@ -8,7 +8,7 @@ use std::{
 use types::{BuildNumber, HostType, LeaseId, MachineName, Timestamp};
 
 use super::{
-    Attempt, Build, BuildKey, Class, Lease, Machine, Progress, Role, SnapshotKey, Task,
+    Attempt, Build, BuildKey, Class, Lease, Machine, Mutation, Progress, Role, SnapshotKey, Task,
     clocks::Clocks,
     fleet::Fleet,
     queue::{Queue, Spot, Wishes},
@@ -33,6 +33,8 @@ pub struct Limits {
     pub urge: Duration,
     /// How long tries and batch work wait before every eighth machine goes to what was accepted first.
     pub patience: Duration,
+    /// A bug that is put in on purpose.
+    pub mutation: Option<Mutation>,
 }
 
 impl Default for Limits {
@@ -46,13 +48,11 @@ impl Default for Limits {
             rest: Duration::from_secs(2),
             urge: Duration::from_secs(30),
             patience: Duration::from_mins(30),
+            mutation: None,
         }
     }
 }
 
-/// How many keys of ended builds are remembered. Older ones are found in the database; these bridge the moment
-/// between a look there and the event.
-const RECENT: usize = 4096;
 impl Limits {
     /// How long a build rests after so many attempts.
     pub(super) fn rest_after(&self, attempts: u32) -> Duration {
@@ -65,6 +65,9 @@ impl Limits {
     }
 }
 
+/// How many keys of ended builds are remembered. Older ones are found in the database; these bridge the moment
+/// between a look there and the event.
+const RECENT: usize = 4096;
 
 /// The state of the farm.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -224,6 +227,7 @@ impl State {
             Progress::Resting(until) => Some(until),
             _ => None,
         };
+        let until = until.filter(|_| !Mutation::NeverWake.is(self.limits.mutation));
         self.resting.set(&number, until);
         let (before, spot) = (build.spot, build.wanted_spot());
         self.queue.set(build, spot);
@@ -267,7 +271,9 @@ impl State {
     pub(super) fn count(&mut self, lease: &Lease) {
         let Some(build) = self.builds.get(&lease.build()) else { return };
         self.queue.began(build);
-        let spared = lease.role == Role::Main && build.preempted >= self.limits.preemptions;
+        let often =
+            build.preempted >= self.limits.preemptions && !Mutation::NeverSpare.is(self.limits.mutation);
+        let spared = lease.role == Role::Main && often;
         if build.class == Class::Batch && !spared {
             self.fleet.offer(&build.plan.host, lease);
         }

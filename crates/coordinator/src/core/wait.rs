@@ -5,7 +5,9 @@ use std::{collections::BTreeSet, time::Duration};
 
 use types::{BuildNumber, HostType, MachineName, Timestamp};
 
-use super::{Attempt, Build, Machine, Progress, ShardState, Stage, State, Task, build::HELPER_FAULTS};
+use super::{
+    Attempt, Build, Machine, Mutation, Progress, ShardState, Stage, State, Task, build::HELPER_FAULTS,
+};
 
 /// How many machines a reason names.
 const SHOWN: usize = 4;
@@ -69,6 +71,7 @@ impl State {
     pub fn wait_reason(&self, number: BuildNumber) -> Option<WaitReason> {
         let build = self.builds.get(&number)?;
         match &build.progress {
+            Progress::Resting(_) if Mutation::NoReason.is(self.limits.mutation) => None,
             Progress::Resting(until) => Some(WaitReason {
                 code: WaitCode::BackingOff,
                 text: format!(

@@ -18,7 +18,7 @@ use types::{CommitHash, Outcome, RepositoryName};
 
 use super::{Commit, MirrorError, Planner, Wanted, moves::Recent};
 use crate::{
-    core::{Accept, NewBuild, RefMove, SeenCommit},
+    core::{Accept, Mutation as Bug, NewBuild, RefMove, SeenCommit},
     ports::{Commits, Found, MutationLog, RecordsError, Refs},
     settings::Settings,
     shell::{Handle, Hub, Stopped},
@@ -54,6 +54,7 @@ pub(crate) struct Finder {
     pub(crate) found: Arc<dyn Found>,
     pub(crate) hub: Hub,
     pub(crate) clock: SharedClock,
+    pub(crate) mutation: Option<Bug>,
 }
 
 /// What is known of the log.
@@ -190,6 +191,9 @@ impl Finder {
         position.note(plain);
         position.unstored = 0;
         let count = built.len();
+        if Bug::CursorFirst.is(self.mutation) {
+            self.handle.accept(Accept { cursor: tail.cursor.clone(), ..Accept::default() }).await?;
+        }
         for (index, moved) in built.into_iter().enumerate() {
             let Some(commit) = moved.commit else { continue };
             let commits = self.again(shutdown, || self.new_on(position, &moved, commit)).await?;

@@ -14,7 +14,7 @@ use types::{BuildNumber, Timestamp};
 
 use super::{Hub, Performer};
 use crate::{
-    core::{Accept, Action, Arrival, Event, Row, Stamp, State, step},
+    core::{Accept, Action, Arrival, Event, Mutation, Row, Stamp, State, step},
     ports::{Buildlet, NewId, Records, RecordsError, Witness},
 };
 
@@ -90,6 +90,7 @@ pub(crate) struct Ground {
     pub(crate) clock: SharedClock,
     pub(crate) new_id: NewId,
     pub(crate) witness: Arc<dyn Witness>,
+    pub(crate) mutation: Option<Mutation>,
 }
 
 /// Owns the state.
@@ -186,6 +187,7 @@ impl Actor {
             self.step(Event::Tick, &mut actions);
         }
         let due = self.pending_since.is_some_and(|since| since.elapsed() >= LAZY);
+        self.sabotage(&mut actions);
         if self.urgent || due || actions.iter().any(Action::is_final) {
             self.persist(shutdown).await?;
         }
@@ -196,6 +198,19 @@ impl Actor {
             ask(&self.state);
         }
         Ok(())
+    }
+
+    /// Performs before the rows are durable what must wait for them, if that bug is put in.
+    fn sabotage(&mut self, actions: &mut Vec<Action>) {
+        let planted = self.ground.mutation;
+        let early = |action: &mut Action| match action {
+            Action::Reply { .. } => Mutation::ReplyFirst.is(planted),
+            Action::Run(_) => Mutation::ActFirst.is(planted),
+            _ => false,
+        };
+        for action in actions.extract_if(.., early) {
+            self.performer.perform(action, &self.state);
+        }
     }
 
     fn step(&mut self, event: Event, actions: &mut Vec<Action>) {
@@ -223,7 +238,9 @@ impl Actor {
         loop {
             match self.ground.records.write(&rows).await {
                 Ok(()) => break,
-                Err(error @ RecordsError::Unavailable(_)) if !shutdown.is_cancelled() => {
+                Err(error @ RecordsError::Unavailable(_))
+                    if !shutdown.is_cancelled() && !Mutation::GiveUp.is(self.ground.mutation) =>
+                {
                     if !failed {
                         error!("the farm stands still: its database cannot be written: {error}");
                         let now: Timestamp = self.ground.clock.now();

@@ -10,10 +10,11 @@ use store::logs::LogError;
 use types::{ExecId, Outcome, Timestamp};
 
 use super::perform::{Line, Worker};
-use crate::{core::TaskResult, ports::ExecLog};
+use crate::{
+    core::{Mutation, TaskResult},
+    ports::ExecLog,
+};
 
-/// Output is acknowledged when this much of it has become durable; the rest goes with the lease.
-const ACKNOWLEDGE: u64 = 4 << 20;
 /// How often a command is gone back to while its connection stands.
 const TRIES: u32 = 5;
 
@@ -83,12 +84,22 @@ async fn follow(
     loop {
         match events.next().await {
             Some(Ok(ExecEvent::Output { offset, data })) => {
+                let received = offset + data.len() as u64;
                 writer.push(offset, data).await?;
-                acknowledge(line, exec, &*writer, &mut acknowledged).await;
+                let early = Mutation::AcknowledgeFirst.is(worker.tuning.mutation);
+                let durable = if early { received } else { writer.position() };
+                if durable >= acknowledged + worker.tuning.acknowledge_bytes
+                    && line.buildlet.acknowledge(exec, durable).await.is_ok()
+                {
+                    // One that fails costs disk on the machine and nothing else.
+                    acknowledged = durable;
+                }
             }
             Some(Ok(ExecEvent::Ended(end))) => {
                 let ended = Ended { end, at: worker.clock.now(), timeout: spec.timeout };
-                finish(worker, exec, writer, &ended).await?;
+                if !Mutation::SkipLog.is(worker.tuning.mutation) {
+                    finish(worker, exec, writer, &ended).await?;
+                }
                 return Ok(ended);
             }
             Some(Err(error)) => return Err(error.into()),
@@ -112,17 +123,9 @@ async fn finish(
     writer.finish_with(Bytes::from(format!("{begin}farmer: {told}\n"))).await
 }
 
-/// An acknowledgement that fails costs disk on the machine and nothing else.
-async fn acknowledge(line: &Line, exec: ExecId, writer: &dyn ExecLog, acknowledged: &mut u64) {
-    let durable = writer.position();
-    if durable >= *acknowledged + ACKNOWLEDGE && line.buildlet.acknowledge(exec, durable).await.is_ok() {
-        *acknowledged = durable;
-    }
-}
-
 impl Ended {
     /// What the end means. Only what the farm did itself is a fault of the farm.
-    pub(super) fn result(&self, has_folder: bool) -> TaskResult {
+    pub(super) fn result(&self, has_folder: bool, planted: Option<Mutation>) -> TaskResult {
         let outcome = match &self.end.how {
             How::Exited(0) => Some(Outcome::Passed),
             How::Exited(_) | How::Signalled(_) | How::Ended(EndedByUs::TooMuchOutput) => {
@@ -131,6 +134,10 @@ impl Ended {
             // The shell itself always starts; the builder's folder may not be there.
             How::NotStarted(_) => has_folder.then_some(Outcome::Failed),
             How::Ended(EndedByUs::TimedOut) => Some(Outcome::TimedOut),
+            How::Ended(
+                EndedByUs::Cancelled | EndedByUs::Abandoned | EndedByUs::DiskFull | EndedByUs::BuildletDied,
+            ) if Mutation::FaultFails.is(planted) => Some(Outcome::Failed),
+            How::Ended(_) if Mutation::FaultPasses.is(planted) => Some(Outcome::Passed),
             How::Ended(
                 EndedByUs::Cancelled | EndedByUs::Abandoned | EndedByUs::DiskFull | EndedByUs::BuildletDied,
             ) => None,

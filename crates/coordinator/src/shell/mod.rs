@@ -15,5 +15,6 @@ pub(crate) use adapters::FarmLogs;
 pub(crate) use hub::{Change, Hub};
 pub(crate) use machines::Machines;
 pub(crate) use outbox::Outbox;
+pub use perform::Tuning;
 pub(crate) use perform::{Performer, Worker};
-pub(crate) use snapshots::{KEEP as SNAPSHOT_BYTES, blob as snapshot_blob};
+pub(crate) use snapshots::blob as snapshot_blob;

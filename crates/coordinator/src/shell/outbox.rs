@@ -9,7 +9,10 @@ use tracing::warn;
 use types::{AttemptId, BuildNumber};
 
 use super::Hub;
-use crate::ports::{MutationLog, Records};
+use crate::{
+    core::Mutation,
+    ports::{MutationLog, Records},
+};
 
 /// How many results go in one call.
 const BATCH: usize = 500;
@@ -22,6 +25,7 @@ pub(crate) struct Outbox {
     pub(crate) mutations: Arc<dyn MutationLog>,
     pub(crate) hub: Hub,
     pub(crate) clock: SharedClock,
+    pub(crate) mutation: Option<Mutation>,
 }
 
 impl Outbox {
@@ -70,6 +74,9 @@ impl Outbox {
         }
         let id = |build: u64, attempt: u32| AttemptId { build: BuildNumber(build), attempt };
         let sent: Vec<AttemptId> = results.iter().map(|result| id(result.build, result.attempt)).collect();
+        if Mutation::OutboxFirst.is(self.mutation) {
+            self.records.delivered(&sent).await?;
+        }
         self.mutations.append(results).await?;
         self.records.delivered(&sent).await?;
         Ok(sent.len())

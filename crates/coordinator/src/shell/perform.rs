@@ -12,11 +12,28 @@ use types::{BuildNumber, Fence, LeaseId, MachineName};
 
 use super::{Handle, Hub, runner, snapshots};
 use crate::{
-    core::{Action, Arrival, Assignment, Connection, Event, State},
+    core::{Action, Arrival, Assignment, Connection, Event, Mutation, State},
     ports::{Buildlet, Logs, Records},
     settings::Settings,
     view::cell,
 };
+
+/// Numbers that a farm has as they are, and a world of the simulator smaller, so that it meets them.
+#[derive(Debug, Clone, Copy)]
+pub struct Tuning {
+    /// How many bytes of snapshots are kept. The newest is kept whatever its size.
+    pub snapshot_bytes: u64,
+    /// Output is acknowledged when this much of it has become durable; the rest goes with the lease.
+    pub acknowledge_bytes: u64,
+    /// A bug that is put in on purpose.
+    pub mutation: Option<Mutation>,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { snapshot_bytes: 20 << 30, acknowledge_bytes: 4 << 20, mutation: None }
+    }
+}
 
 /// Pauses between calls that end a lease and were lost.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -32,8 +49,7 @@ pub(crate) struct Worker {
     pub(crate) clock: SharedClock,
     pub(crate) hub: Hub,
     pub(crate) settings: Settings,
-    /// How many bytes of snapshots are kept.
-    pub(crate) keep_bytes: u64,
+    pub(crate) tuning: Tuning,
     /// gitmirror's URL, without a slash at the end.
     pub(crate) gitmirror: Arc<str>,
     /// Our own, as machines reach it.
@@ -47,6 +63,23 @@ pub(super) struct Line {
     pub(super) buildlet: Arc<dyn Buildlet>,
     /// Cancelled when the connection is gone.
     pub(super) closed: CancellationToken,
+}
+
+impl Line {
+    /// Ends a lease. A call that was lost says nothing about the machine: it is asked again for as long as the connection
+    /// stands, since a machine whose lease has not ended serves nobody.
+    async fn end_lease(&self, lease: buildlet_client::Lease) -> Result<(), buildlet_client::Error> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.buildlet.end_lease(lease).await {
+                Err(error) if error.is_connection_loss() => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                ended => return ended,
+            }
+        }
+    }
 }
 
 /// Performs actions. Never waits: what takes time is a job.
@@ -69,23 +102,6 @@ impl Performer {
 
     pub(super) fn expect(&mut self, token: u64, reply: oneshot::Sender<Vec<BuildNumber>>) {
         self.replies.insert(token, reply);
-impl Line {
-    /// Ends a lease. A call that was lost says nothing about the machine: it is asked again for as long as the connection
-    /// stands, since a machine whose lease has not ended serves nobody.
-    async fn end_lease(&self, lease: buildlet_client::Lease) -> Result<(), buildlet_client::Error> {
-        let mut pause = FIRST_PAUSE;
-        loop {
-            match self.buildlet.end_lease(lease).await {
-                Err(error) if error.is_connection_loss() => {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-                ended => return ended,
-            }
-        }
-    }
-}
-
     }
 
     pub(super) fn link(&mut self, arrival: &Arrival, buildlet: Arc<dyn Buildlet>, closed: CancellationToken) {
@@ -179,6 +195,7 @@ impl Line {
             let lease = buildlet_client::Lease { id: lease.0, fence: lease.1 };
             let ended = tokio::select! {
                 biased;
+                // It will connect again and say what it holds.
                 () = line.closed.cancelled() => return,
                 ended = line.end_lease(lease) => ended,
             };
@@ -193,7 +210,6 @@ impl Line {
         });
     }
 }
-                // It will connect again and say what it holds.
 
 #[cfg(test)]
 mod tests {

@@ -126,14 +126,14 @@ impl Runner {
             all => all.iter().map(|script| format!("(\n{script}\n)")).collect::<Vec<_>>().join("\n"),
         };
         let ended = self.command(exec, script::shell(&whole), self.assignment.plan.make_seconds).await?;
-        Ok(ended.result(self.has_folder()))
+        Ok(ended.result(self.has_folder(), self.worker.tuning.mutation))
     }
 
     async fn list(&self, exec: ExecId) -> Result<TaskResult, Broken> {
         let Some(plan) = &self.assignment.plan.tests else { return Err(Broken::Gone) };
         let list = plan.list.as_deref().unwrap_or_default();
         let ended = self.command(exec, script::list(list), self.assignment.plan.make_seconds).await?;
-        let result = ended.result(self.has_folder());
+        let result = ended.result(self.has_folder(), self.worker.tuning.mutation);
         if !matches!(result, TaskResult::Command { outcome: Outcome::Passed, .. }) {
             return Ok(result);
         }
@@ -183,7 +183,7 @@ impl Runner {
             script::shell(&plan.run)
         };
         let ended = self.command(exec, command, self.assignment.plan.test_seconds).await?;
-        Ok(ended.result(self.has_folder()))
+        Ok(ended.result(self.has_folder(), self.worker.tuning.mutation))
     }
 
     /// Stores what make left. Nothing is visible before it is whole and its digest is right.

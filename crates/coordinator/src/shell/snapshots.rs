@@ -5,9 +5,6 @@ use tracing::{info, warn};
 use super::perform::Worker;
 use crate::core::{Event, SnapshotKey};
 
-/// How many bytes of snapshots a farm keeps. The newest is kept whatever its size.
-pub(crate) const KEEP: u64 = 20 << 30;
-
 /// Where a snapshot is kept.
 pub(crate) fn blob(key: &str) -> String {
     format!("snapshots/{key}.tar.zst")
@@ -23,7 +20,7 @@ pub(super) async fn make_room(worker: Worker) {
     let mut surplus = Vec::new();
     for (index, (key, bytes)) in stored.into_iter().enumerate() {
         sum += bytes;
-        if index > 0 && sum > worker.keep_bytes {
+        if index > 0 && sum > worker.tuning.snapshot_bytes {
             surplus.push(key);
         }
     }
