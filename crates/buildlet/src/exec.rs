@@ -13,21 +13,27 @@ use crate::{
 
 /// How an exec ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct End {
-    pub(crate) how: How,
+pub struct End {
+    /// How.
+    pub how: How,
     /// All bytes it wrote.
-    pub(crate) output_bytes: u64,
-    pub(crate) elapsed: Duration,
+    pub output_bytes: u64,
+    /// How long it ran.
+    pub elapsed: Duration,
     /// Processes that it left behind and that were ended.
-    pub(crate) leftovers: u32,
+    pub leftovers: u32,
 }
 
 /// The manner of an end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum How {
+pub enum How {
+    /// By itself, with this code.
     Exited(i32),
+    /// By a signal that was not ours.
     Signalled(i32),
+    /// It never ran: why.
     NotStarted(String),
+    /// By us.
     Stopped(StopReason),
 }
 
@@ -49,7 +55,7 @@ impl End {
     }
 
     /// Of an exec that nobody watched to its end.
-    pub(crate) fn unwatched(output_bytes: u64) -> Self {
+    pub fn unwatched(output_bytes: u64) -> Self {
         let how = How::Stopped(StopReason::BuildletDied);
         Self { how, output_bytes, elapsed: Duration::ZERO, leftovers: 0 }
     }

@@ -17,7 +17,7 @@ use crate::{exec::End, lease::Lease};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Entry {
+pub enum Entry {
     /// A lease is to begin when the last one is gone.
     Next(Lease),
     /// A lease began.
@@ -25,39 +25,55 @@ pub(crate) enum Entry {
     /// The lease ended.
     Released,
     /// An exec began.
-    Exec { id: ExecId, pid: u32 },
+    Exec {
+        /// Its name.
+        id: ExecId,
+        /// The command's process.
+        pid: u32,
+    },
     /// Output before an offset is gone.
-    Freed { id: ExecId, until: u64 },
+    Freed {
+        /// Whose.
+        id: ExecId,
+        /// The offset.
+        until: u64,
+    },
     /// An exec ended.
-    End { id: ExecId, end: End },
+    End {
+        /// Its name.
+        id: ExecId,
+        /// How.
+        end: End,
+    },
 }
 
 /// What a journal says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Past {
+pub struct Past {
     /// The highest token.
-    pub(crate) highest: Option<Fence>,
+    pub highest: Option<Fence>,
     /// The lease, if it has not ended.
-    pub(crate) lease: Option<Lease>,
+    pub lease: Option<Lease>,
     /// The lease that was to begin.
-    pub(crate) next: Option<Lease>,
+    pub next: Option<Lease>,
     /// The execs of the lease in order.
-    pub(crate) execs: BTreeMap<ExecId, PastExec>,
+    pub execs: BTreeMap<ExecId, PastExec>,
 }
 
 /// An exec of the past.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct PastExec {
+pub struct PastExec {
     /// The command's process id.
-    pub(crate) pid: u32,
+    pub pid: u32,
     /// Output before this is gone.
-    pub(crate) freed: u64,
+    pub freed: u64,
     /// How it ended; none if it ran when the buildlet died.
-    pub(crate) end: Option<End>,
+    pub end: Option<End>,
 }
 
 impl Past {
-    fn apply(&mut self, entry: Entry) {
+    /// Goes on to what was after something happened.
+    pub fn apply(&mut self, entry: Entry) {
         match entry {
             Entry::Next(lease) => {
                 self.highest = self.highest.max(Some(lease.fence));

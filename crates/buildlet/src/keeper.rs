@@ -23,7 +23,8 @@ mod start;
 mod warden;
 
 pub(crate) use client::{Keeper, KeeperError, Start, Warden, WardenReader, WardenWriter};
-pub(crate) use message::{Command, Ended, FromWarden, StopReason, ToWarden};
+pub use message::StopReason;
+pub(crate) use message::{Command, Ended, FromWarden, ToWarden};
 pub(crate) use process::{end_marked, is_exiting};
 pub(crate) use serve::serve;
 pub(crate) use warden::GRACE;

@@ -5,14 +5,16 @@ use types::{Fence, LeaseId};
 
 /// The right to use the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Lease {
-    pub(crate) id: LeaseId,
-    pub(crate) fence: Fence,
+pub struct Lease {
+    /// Its name.
+    pub id: LeaseId,
+    /// Its fencing token.
+    pub fence: Fence,
 }
 
 /// Who holds the machine and who may.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Fencing {
+pub struct Fencing {
     /// The highest token ever seen.
     highest: Option<Fence>,
     /// The holder.
@@ -22,14 +24,14 @@ pub(crate) struct Fencing {
     /// The last holder, whose end may be asked for again.
     last: Option<Lease>,
     /// Takes no further lease.
-    pub(crate) draining: bool,
+    pub draining: bool,
     /// Why it takes no lease: something of the last one is left.
-    pub(crate) broken: Option<String>,
+    pub broken: Option<String>,
 }
 
 /// What a call under a lease finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Admission {
+pub enum Admission {
     /// The lease holds the machine.
     Holder,
     /// It is the newest of all: whatever holds the machine must end, then it holds it.
@@ -38,28 +40,36 @@ pub(crate) enum Admission {
 
 /// Why a call is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
+pub enum Refusal {
+    /// A newer lease was seen, or this one has ended.
     #[error("lease `{lease}` with token {fence} is not the machine's: it has seen {highest}", lease = .lease.id, fence = .lease.fence)]
-    Stale { lease: Lease, highest: Fence },
+    Stale {
+        /// Whose call it was.
+        lease: Lease,
+        /// The highest token that was seen.
+        highest: Fence,
+    },
+    /// It ends with its lease.
     #[error("the machine is draining and takes no further lease")]
     Draining,
+    /// Something of a lease is left.
     #[error("the machine takes no lease: {0}")]
     Broken(String),
 }
 
 impl Fencing {
     /// As a journal tells it.
-    pub(crate) fn restored(highest: Option<Fence>, lease: Option<Lease>, next: Option<Lease>) -> Self {
+    pub fn restored(highest: Option<Fence>, lease: Option<Lease>, next: Option<Lease>) -> Self {
         Self { highest, lease, next, last: lease, ..Self::default() }
     }
 
     /// The holder.
-    pub(crate) fn lease(&self) -> Option<Lease> {
+    pub fn lease(&self) -> Option<Lease> {
         self.lease
     }
 
     /// Whether a lease may use the machine.
-    pub(crate) fn admit(&self, lease: Lease) -> Result<Admission, Refusal> {
+    pub fn admit(&self, lease: Lease) -> Result<Admission, Refusal> {
         if self.lease == Some(lease) {
             return Ok(Admission::Holder);
         }
@@ -74,18 +84,18 @@ impl Fencing {
     }
 
     /// Whether this lease held the machine last and has ended, so that ending it again changes nothing.
-    pub(crate) fn has_ended(&self, lease: Lease) -> bool {
+    pub fn has_ended(&self, lease: Lease) -> bool {
         self.lease.is_none() && self.last == Some(lease) && self.broken.is_none()
     }
 
     /// Says which lease, just admitted, comes next: no older one gets in any more.
-    pub(crate) fn expect(&mut self, lease: Lease) {
+    pub fn expect(&mut self, lease: Lease) {
         self.highest = self.highest.max(Some(lease.fence));
         self.next = Some(lease);
     }
 
     /// Gives the machine, which must be free, to a lease that was admitted.
-    pub(crate) fn take(&mut self, lease: Lease) {
+    pub fn take(&mut self, lease: Lease) {
         self.expect(lease);
         self.next = None;
         self.lease = Some(lease);
@@ -93,7 +103,7 @@ impl Fencing {
     }
 
     /// The holder's time is over.
-    pub(crate) fn release(&mut self) {
+    pub fn release(&mut self) {
         self.lease = None;
     }
 }

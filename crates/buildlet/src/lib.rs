@@ -22,5 +22,16 @@ pub use args::{Args, run};
 pub use config::{Config, Contact, Reuse};
 pub use server::Server;
 
+/// What decides in a buildlet, for the simulator's machines.
+#[doc(hidden)]
+pub mod testing {
+    pub use crate::{
+        exec::{End, How},
+        journal::{Entry, Past, PastExec},
+        keeper::StopReason,
+        lease::{Admission, Fencing, Lease, Refusal},
+    };
+}
+
 /// The buildlet's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

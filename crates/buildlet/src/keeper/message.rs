@@ -21,7 +21,7 @@ pub(crate) struct Command {
 
 /// Why an exec is ended by us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) enum StopReason {
+pub enum StopReason {
     /// Somebody called it off.
     Cancelled,
     /// It ran longer than it may.
