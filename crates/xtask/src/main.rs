@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod codegen;
+mod sim;
 mod stopwatch;
 mod test;
 mod tidy;
@@ -40,6 +41,12 @@ enum Task {
         #[arg(long, value_name = "MINUTES", num_args = 0..=1, default_missing_value = "1000000")]
         long: Option<u32>,
     },
+    /// Simulate whole farms, each from a seed: `--seeds N`, `--first N`, `--seed N --trace`, `--mutations`.
+    Sim {
+        /// For the simulator: `cargo xtask sim --help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Run benchmarks in release mode. Without a name: list them.
     Bench {
         /// Which.
@@ -53,6 +60,7 @@ fn main() -> ExitCode {
         Task::Codegen { check } => codegen::run(&root, check),
         Task::Tidy { write_graph } => tidy::run(&root, write_graph),
         Task::Test { long } => test::run(&root, long),
+        Task::Sim { arguments } => sim::run(&root, true, &arguments),
         Task::Bench { names } => bench::run(&root, &names),
     };
     match result {

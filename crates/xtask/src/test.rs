@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use crate::{codegen, say, stopwatch::Stopwatch, tidy};
+use crate::{codegen, say, sim, stopwatch::Stopwatch, tidy};
 
 /// The release of buf that lints `proto/`.
 const BUF: &str = "@bufbuild/buf@1.75.0";
@@ -57,6 +57,10 @@ const STEPS: &[Step] = &[
     // Tests of the whole farm start them.
     ("binaries", |run| cargo(run, &["build", "--locked", "--workspace", "--bins"], &[])),
     ("tests", tests),
+    ("simulator", |run| {
+        let seeds = if run.long { "10000" } else { "100" };
+        ours(sim::run(run.root, run.long, &["--seeds".to_owned(), seeds.to_owned()]))
+    }),
 ];
 
 /// Runs all steps, also after one failed, and fails if any did.

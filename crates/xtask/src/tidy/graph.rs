@@ -31,7 +31,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("libraries", &["store", "buildspec", "buildlet-client", "maintner", "pages"]),
     (SERVICES, &["buildlet", "coordinator", "devapp", "gitmirror", "gopherbot", "maintnerd", "pubsubhelper"]),
     ("program", &["farmer"]),
-    ("tests and tools", &["testkit", "farm-tests", "xtask"]),
+    ("tests and tools", &["testkit", "sim", "farm-tests", "xtask"]),
 ];
 
 const SERVICES: &str = "services";

@@ -1,0 +1,126 @@
+//! What was covered: each kind of fault, each event of the core with each of its effects, each move of a build, a lease
+//! and a shard.
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use crate::{
+    fault::Fault,
+    kinds::{EFFECTS, EVENTS, STAGES, event_name},
+};
+
+/// How often each was seen.
+#[derive(Debug, Clone, Default)]
+pub struct Coverage {
+    faults: BTreeMap<Fault, u64>,
+    effects: BTreeMap<(usize, usize), u64>,
+    moves: BTreeMap<(usize, usize), u64>,
+}
+
+/// Every transition that a farm takes. Written by `cargo xtask sim --write-transitions`, and reviewed.
+const KNOWN: &str = include_str!("transitions.txt");
+
+impl Coverage {
+    pub(crate) fn fault(&mut self, fault: Fault) {
+        *self.faults.entry(fault).or_default() += 1;
+    }
+
+    /// Faults so far.
+    pub(crate) fn faults(&self) -> u64 {
+        self.faults.values().sum()
+    }
+
+    /// How many faults of how many kinds.
+    pub(crate) fn kinds(&self) -> (u64, u64) {
+        (self.faults(), self.faults.len() as u64)
+    }
+
+    pub(crate) fn effect(&mut self, event: usize, effect: usize) {
+        *self.effects.entry((event, effect)).or_default() += 1;
+    }
+
+    pub(crate) fn moved(&mut self, from: usize, to: usize) {
+        *self.moves.entry((from, to)).or_default() += 1;
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (fault, count) in &other.faults {
+            *self.faults.entry(*fault).or_default() += count;
+        }
+        for (pair, count) in &other.effects {
+            *self.effects.entry(*pair).or_default() += count;
+        }
+        for (pair, count) in &other.moves {
+            *self.moves.entry(*pair).or_default() += count;
+        }
+    }
+
+    /// Each transition by name, with how often it was taken.
+    fn transitions(&self) -> BTreeMap<String, u64> {
+        let effects = self.effects.iter().map(|((event, effect), count)| {
+            (format!("{} => {}", event_name(*event), EFFECTS[*effect]), *count)
+        });
+        let moves = self
+            .moves
+            .iter()
+            .map(|((from, to), count)| (format!("{} -> {}", STAGES[*from], STAGES[*to]), *count));
+        effects.chain(moves).collect()
+    }
+
+    /// The file of transitions, as this run would write it.
+    pub(crate) fn file(&self, seeds: u64) -> String {
+        let mut text = format!(
+            "# Every transition that a farm takes, and in how many of 10,000 seeds' steps. What is not here cannot be.\n\
+             # Of {EVENTS} kinds of events with {} of effects, and {} stages of builds, leases and shards.\n\
+             # Written by `cargo xtask sim --write-transitions`.\n",
+            EFFECTS.len(),
+            STAGES.len()
+        );
+        for (name, count) in self.transitions() {
+            let _ = writeln!(text, "{:>10}  {name}", count * 10_000 / seeds.max(1));
+        }
+        text
+    }
+
+    /// What a run of so many seeds should have seen and has not, and what it has seen that is new.
+    pub(crate) fn gaps(&self, seeds: u64) -> (Vec<String>, Vec<String>) {
+        let mut missing: Vec<String> = Vec::new();
+        if seeds >= 100 {
+            let unseen = Fault::ALL.iter().filter(|fault| !self.faults.contains_key(fault));
+            missing.extend(unseen.map(|fault| format!("fault {fault:?}")));
+        }
+        let taken = self.transitions();
+        let known: BTreeMap<&str, u64> = KNOWN.lines().filter_map(entry).collect();
+        // One that is rare is asked for only of runs that are long enough to meet it surely.
+        let sure = |count: u64| count.saturating_mul(seeds) / 10_000 >= 30;
+        let unseen = known.iter().filter(|(name, count)| sure(**count) && !taken.contains_key(**name));
+        missing.extend(unseen.map(|(name, _)| (*name).to_owned()));
+        let new = taken.keys().filter(|name| !known.contains_key(name.as_str()));
+        (missing, new.cloned().collect())
+    }
+
+    /// A summary in lines.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let mut lines: Vec<String> = Fault::ALL
+            .iter()
+            .map(|fault| format!("  {:>9}  {fault:?}", self.faults.get(fault).copied().unwrap_or(0)))
+            .collect();
+        let known = KNOWN.lines().filter_map(entry).count();
+        lines.insert(0, format!("{} kinds of faults:", Fault::ALL.len()));
+        lines.push(format!(
+            "transitions taken: {} events with effects, {} moves; known: {known}; of {} and {} that the types allow",
+            self.effects.len(),
+            self.moves.len(),
+            EVENTS * EFFECTS.len(),
+            STAGES.len() * STAGES.len()
+        ));
+        lines
+    }
+}
+
+fn entry(line: &str) -> Option<(&str, u64)> {
+    if line.starts_with('#') {
+        return None;
+    }
+    let (count, name) = line.trim_start().split_once("  ")?;
+    Some((name, count.parse().ok()?))
+}

@@ -1,0 +1,202 @@
+//! Counts what happens, keeps the last of it, and notes the first invariant that is broken.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use types::BuildNumber;
+
+use crate::{
+    context::{Context, lock},
+    coverage::Coverage,
+    fault::Fault,
+};
+
+/// How many of the last events are kept.
+const LAST: usize = 60;
+
+/// What must always hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Invariant {
+    /// Accepted work ends in exactly one terminal state; none is lost, none reported twice.
+    Once,
+    /// At most one live lease per machine; a stale lease holder can do nothing.
+    Lease,
+    /// Nothing is done before its intent is durable.
+    Durable,
+    /// Log bytes received equal log bytes stored.
+    Logs,
+    /// No pending item without a reason, no idle machine beside waiting work, retries within budget.
+    Waits,
+    /// An outcome says what the commands did: a fault of the farm is never a failure, nor a success.
+    Truth,
+    /// When faults stop, the queue drains.
+    Drains,
+    /// No part fails because another did.
+    Alive,
+}
+
+impl Invariant {
+    /// All.
+    pub const ALL: [Self; 8] = [
+        Self::Once,
+        Self::Lease,
+        Self::Durable,
+        Self::Logs,
+        Self::Waits,
+        Self::Truth,
+        Self::Drains,
+        Self::Alive,
+    ];
+}
+
+/// An invariant was broken.
+#[derive(Debug, Clone)]
+pub struct Violation {
+    /// Which.
+    pub invariant: Invariant,
+    /// How.
+    pub what: String,
+    /// After how many steps of the core.
+    pub step: u64,
+}
+
+/// The judge of one world.
+pub(crate) struct Judge {
+    steps: AtomicU64,
+    calls: AtomicU64,
+    failed: AtomicBool,
+    inner: Mutex<Inner>,
+    /// All events are printed as they happen, not only the last kept.
+    trace: bool,
+}
+
+#[derive(Default)]
+struct Inner {
+    violation: Option<Violation>,
+    last: VecDeque<String>,
+    coverage: Coverage,
+    /// Builds whose results the mutation log has.
+    results: std::collections::BTreeSet<BuildNumber>,
+    digest: u64,
+}
+
+impl Judge {
+    pub(crate) fn new(trace: bool) -> Self {
+        Self {
+            steps: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
+            inner: Mutex::default(),
+            trace,
+        }
+    }
+
+    /// An invariant does not hold.
+    pub(crate) fn broken(&self, invariant: Invariant, what: String) {
+        let step = self.steps();
+        self.failed.store(true, Ordering::Relaxed);
+        let mut inner = lock(&self.inner);
+        if self.trace {
+            say(&format!("BROKEN {invariant:?}: {what}"));
+        }
+        inner.violation.get_or_insert(Violation { invariant, what, step });
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn violation(&self) -> Option<Violation> {
+        lock(&self.inner).violation.clone()
+    }
+
+    /// A fault took effect.
+    pub(crate) fn fault(&self, fault: Fault) {
+        let mut inner = lock(&self.inner);
+        inner.coverage.fault(fault);
+        if self.trace {
+            say(&format!("fault {fault:?}"));
+        }
+    }
+
+    pub(crate) fn faults(&self) -> u64 {
+        lock(&self.inner).coverage.faults()
+    }
+
+    /// Something of the world was called.
+    pub(crate) fn call(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The core is about to step.
+    pub(crate) fn step(&self) -> u64 {
+        self.steps.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Keeps a line of what happened.
+    pub(crate) fn note(&self, context: &Context, line: impl FnOnce() -> String) {
+        let at = context.elapsed();
+        let line = format!("{:>9.3} s  {}", at.as_secs_f64(), line());
+        let mut inner = lock(&self.inner);
+        for byte in line.bytes() {
+            inner.digest = (inner.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        if self.trace {
+            say(&line);
+        }
+        if inner.last.len() == LAST {
+            inner.last.pop_front();
+        }
+        inner.last.push_back(line);
+    }
+
+    /// Whether everything is printed.
+    pub(crate) fn is_tracing(&self) -> bool {
+        self.trace
+    }
+
+    /// A number that two runs of a seed share.
+    pub(crate) fn digest(&self) -> u64 {
+        lock(&self.inner).digest
+    }
+
+    pub(crate) fn last(&self) -> Vec<String> {
+        lock(&self.inner).last.iter().cloned().collect()
+    }
+
+    /// The mutation log has a result.
+    pub(crate) fn result(&self, build: BuildNumber) {
+        lock(&self.inner).results.insert(build);
+    }
+
+    pub(crate) fn has_result(&self, build: BuildNumber) -> bool {
+        lock(&self.inner).results.contains(&build)
+    }
+
+    pub(crate) fn cover(&self, cover: impl FnOnce(&mut Coverage)) {
+        cover(&mut lock(&self.inner).coverage);
+    }
+
+    pub(crate) fn coverage(&self) -> Coverage {
+        lock(&self.inner).coverage.clone()
+    }
+}
+
+/// Says a line to whoever runs the simulator.
+#[expect(clippy::print_stdout, reason = "a developer's tool talks to the terminal")]
+pub(crate) fn say(line: &str) {
+    println!("{line}");
+}

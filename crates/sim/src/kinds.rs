@@ -1,0 +1,186 @@
+//! The kinds of events, tasks, rows and actions, enumerated from their types: a new variant does not compile until it
+//! is counted here.
+
+use coordinator::core::{Action, Event, Row, ShardState, Task, TaskResult};
+use types::Outcome;
+
+pub(crate) const TASKS: [&str; 7] =
+    ["source", "snapshot fetch", "make", "snapshot store", "list", "shard", "wait"];
+pub(crate) const RESULTS: [&str; 6] = ["done", "passed", "failed", "timed out", "listed", "fault"];
+const PLAIN: [&str; 8] =
+    ["accept", "cancel", "connected", "disconnected", "cleaned", "unfit", "drop snapshots", "tick"];
+pub(crate) const EVENTS: usize = PLAIN.len() + TASKS.len() * RESULTS.len();
+
+pub(crate) const EFFECTS: [&str; 27] = [
+    "row build",
+    "row build progress",
+    "row build end",
+    "row attempt",
+    "row shard",
+    "row lease",
+    "row lease end",
+    "row exec",
+    "row step",
+    "row machine",
+    "row snapshot",
+    "row snapshot gone",
+    "row timing",
+    "row fence",
+    "row cursor",
+    "row ref",
+    "row commit",
+    "row request",
+    "run",
+    "stop",
+    "end lease",
+    "reply",
+    "remove snapshot",
+    "snapshot stored",
+    "changed",
+    "ended",
+    "nothing",
+];
+
+/// What becomes of builds, leases and shards.
+pub(crate) const STAGES: [&str; 23] = [
+    "build: new",
+    "build: queued",
+    "build: running",
+    "build: resting",
+    "build: passed",
+    "build: failed",
+    "build: timed out",
+    "build: infrastructure",
+    "build: cancelled",
+    "lease: source",
+    "lease: snapshot fetch",
+    "lease: make",
+    "lease: snapshot store",
+    "lease: list",
+    "lease: shard",
+    "lease: wait",
+    "lease: over",
+    "shard: waiting",
+    "shard: running",
+    "shard: ended",
+    "shard: called off",
+    "build: made room",
+    "lease: made room",
+];
+
+/// The name of an event's kind.
+pub(crate) fn event_name(index: usize) -> String {
+    match index.checked_sub(PLAIN.len()) {
+        None => PLAIN[index].to_owned(),
+        Some(rest) => format!("{} {}", TASKS[rest / RESULTS.len()], RESULTS[rest % RESULTS.len()]),
+    }
+}
+
+pub(crate) fn event(event: &Event) -> usize {
+    match event {
+        Event::Accept(_) => 0,
+        Event::Cancel { .. } => 1,
+        Event::Connected(_) => 2,
+        Event::Disconnected { .. } => 3,
+        Event::Cleaned { .. } => 4,
+        Event::Unfit { .. } => 5,
+        Event::DropSnapshots(_) => 6,
+        Event::Tick => 7,
+        Event::TaskEnded { task: of, result, .. } => {
+            PLAIN.len() + task(of) * RESULTS.len() + self::result(result)
+        }
+    }
+}
+
+pub(crate) fn task(task: &Task) -> usize {
+    match task {
+        Task::Source { .. } => 0,
+        Task::SnapshotFetch(_) => 1,
+        Task::Make(_) => 2,
+        Task::SnapshotStore(_) => 3,
+        Task::List(_) => 4,
+        Task::Shard(..) => 5,
+        Task::Wait => 6,
+    }
+}
+
+fn result(result: &TaskResult) -> usize {
+    match result {
+        TaskResult::Done { .. } => 0,
+        TaskResult::Command { outcome: Outcome::Passed, .. } => 1,
+        TaskResult::Command { outcome: Outcome::TimedOut, .. } => 3,
+        TaskResult::Command { .. } => 2,
+        TaskResult::Listed(_) => 4,
+        TaskResult::Fault { .. } => 5,
+    }
+}
+
+pub(crate) fn row(row: &Row) -> usize {
+    match row {
+        Row::Build(_) => 0,
+        Row::BuildProgress { .. } => 1,
+        Row::BuildEnd(_) => 2,
+        Row::Attempt(_) => 3,
+        Row::Shard(..) => 4,
+        Row::Lease(_) => 5,
+        Row::LeaseEnd { .. } => 6,
+        Row::Exec(_) => 7,
+        Row::Step(..) => 8,
+        Row::Machine(..) => 9,
+        Row::Snapshot(..) => 10,
+        Row::SnapshotGone(_) => 11,
+        Row::Timing { .. } => 12,
+        Row::Fence(_) => 13,
+        Row::Cursor(_) => 14,
+        Row::Ref(_) => 15,
+        Row::Commit(_) => 16,
+        Row::Request { .. } => 17,
+    }
+}
+
+pub(crate) fn action(action: &Action) -> usize {
+    match action {
+        Action::Run(_) => 18,
+        Action::Stop(_) => 19,
+        Action::EndLease { .. } => 20,
+        Action::Reply { .. } => 21,
+        Action::RemoveSnapshot(_) => 22,
+        Action::SnapshotStored => 23,
+        Action::Changed(_) => 24,
+        Action::Ended(_) => 25,
+    }
+}
+
+/// An event that wants nothing.
+pub(crate) const NOTHING: usize = 26;
+
+pub(crate) fn build_end(outcome: Outcome) -> usize {
+    match outcome {
+        Outcome::Passed => 4,
+        Outcome::TimedOut => 6,
+        Outcome::Infrastructure => 7,
+        Outcome::Cancelled => 8,
+        Outcome::Failed | Outcome::Skipped => 5,
+    }
+}
+
+pub(crate) fn lease_stage(of: &Task) -> usize {
+    9 + task(of)
+}
+
+/// A lease that is over: more urgent work took its machine, or not.
+pub(crate) fn lease_over(reason: &str) -> usize {
+    if reason.starts_with("it made room") { 22 } else { 16 }
+}
+
+/// A build whose main machine more urgent work took.
+pub(crate) const MADE_ROOM: usize = 21;
+
+pub(crate) fn shard_stage(state: ShardState) -> usize {
+    match state {
+        ShardState::Waiting => 17,
+        ShardState::Running(_) => 18,
+        ShardState::Ended(Outcome::Cancelled) => 20,
+        ShardState::Ended(_) => 19,
+    }
+}

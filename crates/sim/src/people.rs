@@ -1,0 +1,169 @@
+//! Those who use the farm: they push, try, ask again when no answer comes, and change their minds.
+
+use std::{sync::Arc, time::Duration};
+
+use coordinator::core::{Accept, BuildKey, Class, Event, NewBuild, Plan, Request, SnapshotPlan, TestPlan};
+use types::{BuildNumber, CommitHash, Timestamp};
+
+use crate::{
+    context::lock,
+    judge::Invariant,
+    project::{BRANCH, Made, REPOSITORY},
+    rng::Rng,
+    world::World,
+};
+
+/// Pushes commits until there were enough.
+pub(crate) async fn push(world: Arc<World>, seed: u64, within: Duration) {
+    let mut rng = Rng::new(seed ^ 0x7075_7368);
+    let pushes = rng.between(36, 60);
+    let mut tip: Option<CommitHash> = None;
+    for _ in 0..pushes {
+        let pause = within.as_millis() as u64 * 2 / pushes;
+        tokio::time::sleep(Duration::from_millis(rng.between(1, pause))).await;
+        let (before, mut commits) = (tip, Vec::new());
+        // Of a branch that is new only the tip is built.
+        for _ in 0..if tip.is_none() { 1 } else { rng.between(1, 4) } {
+            let time = 1_700_000_000 + world.context.elapsed().as_secs() as i64;
+            let made = world.project.make(&mut rng, tip, time);
+            tip = Some(made.commit.hash);
+            commits.push(made);
+        }
+        world.context.judge.note(&world.context, || {
+            let names: Vec<String> = commits.iter().map(|made| made.commit.hash.short()).collect();
+            format!("push of {}", names.join(", "))
+        });
+        let hashes = commits.iter().map(|made| made.commit.hash);
+        if std::mem::take(&mut *lock(&world.vanishing)) {
+            // Forced away at once: whoever looks finds nothing.
+            for made in &commits {
+                world.project.vanish(made.commit.hash);
+            }
+            let raws = commits.iter().map(|made| made.raw.clone()).collect();
+            world.log.push(raws, REPOSITORY, BRANCH, &name_of(&commits));
+            tip = before;
+        } else {
+            lock(&world.pushed).extend(hashes);
+            // A commit may be known to the log, or only gitmirror has it.
+            let raws = commits.iter().filter(|_| !rng.once_in(8)).map(|made| made.raw.clone()).collect();
+            world.log.push(raws, REPOSITORY, BRANCH, &name_of(&commits));
+        }
+    }
+}
+
+fn name_of(commits: &[Made]) -> String {
+    commits.last().map(|made| made.commit.hash.to_string()).unwrap_or_default()
+}
+
+/// Tries changes, each by a request that is repeated until it is answered.
+pub(crate) async fn try_changes(world: Arc<World>, seed: u64, within: Duration) {
+    let mut rng = Rng::new(seed ^ 0x0074_7279);
+    for number in 0..rng.between(4, 12) {
+        tokio::time::sleep(Duration::from_millis(rng.between(1, within.as_millis() as u64 / 5))).await;
+        let made = world.project.make(&mut rng, None, 1_700_000_000);
+        let build = wanted(&made, &mut rng);
+        let id = format!("request {number}");
+        let world = Arc::clone(&world);
+        let task = Arc::clone(&world);
+        world.context.tasks.job("try", async move { ask(&task, build, id).await });
+    }
+}
+
+/// Asks until there is an answer. Every answer must be the same.
+async fn ask(world: &World, build: NewBuild, id: String) {
+    let mut told: Option<Vec<BuildNumber>> = None;
+    let mut again = 1 + world.context.between(0, 2);
+    while again > 0 {
+        let request = Request { id: id.clone(), slots: vec![None] };
+        // As the service does: what exists is not asked for again.
+        let known = lock(&world.tables).number(&build.key);
+        let answer = match (known, world.seat.coordinator()) {
+            (Some(number), _) => Some(vec![number]),
+            (None, None) => None,
+            (None, Some(coordinator)) => {
+                let accept =
+                    Accept { builds: vec![build.clone()], request: Some(request), ..Accept::default() };
+                let asked = tokio::time::timeout(Duration::from_secs(10), coordinator.accept(accept)).await;
+                asked.ok().and_then(Result::ok)
+            }
+        };
+        if let Some(numbers) = answer {
+            again -= 1;
+            let tables = lock(&world.tables);
+            for number in numbers.iter().filter(|number| !tables.has_build(**number)) {
+                let what = format!("build {number} was promised before it was durable");
+                world.context.judge.broken(Invariant::Durable, what);
+            }
+            drop(tables);
+            if told.as_ref().is_some_and(|told| *told != numbers) {
+                let what = format!("{id} was answered with {told:?} and {numbers:?}");
+                world.context.judge.broken(Invariant::Once, what);
+            }
+            lock(&world.promised).extend(numbers.iter().copied());
+            told = Some(numbers);
+        }
+        world.context.pause(100, 3000).await;
+    }
+}
+
+/// A build of a change, as the planner makes it.
+fn wanted(made: &Made, rng: &mut Rng) -> NewBuild {
+    let sharded = rng.once_in(2);
+    let builder = if sharded { "linux" } else { "plain" };
+    let helpers = if sharded { rng.between(0, 3) as u32 } else { 0 };
+    let plan = Plan {
+        builder: builder.parse().expect("a plain word is a name"),
+        host: "h1".parse().expect("a plain word is a host type"),
+        make: vec!["simulate make".to_owned()],
+        tests: Some(TestPlan {
+            list: sharded.then(|| "simulate list".to_owned()),
+            run: "simulate test".to_owned(),
+            nul: false,
+            shard_millis: 300,
+            max_shards: 30,
+            patterns: Vec::new(),
+        }),
+        environment: Vec::new(),
+        secrets: Vec::new(),
+        folder: String::new(),
+        source_folder: String::new(),
+        make_seconds: 30,
+        test_seconds: 180,
+        helpers,
+        keep_going: false,
+        snapshot: sharded.then(|| SnapshotPlan { exclude: Vec::new(), movable: true }),
+    };
+    NewBuild {
+        key: BuildKey {
+            repository: REPOSITORY.parse().expect("a plain word is a name"),
+            builder: plan.builder.clone(),
+            commit: made.commit.hash,
+            variant: "try".to_owned(),
+        },
+        snapshot_base: if sharded { format!("try {}", made.tree_name) } else { String::new() },
+        plan: Arc::new(plan),
+        subject: made.commit.subject.clone(),
+        author: "A".to_owned(),
+        git_ref: String::new(),
+        class: [Class::Release, Class::Interactive, Class::Try, Class::Try][rng.between(0, 4) as usize],
+        is_try: true,
+        commit_time: Timestamp(0),
+        verdict: None,
+    }
+}
+
+/// Calls builds off, also some that have ended.
+pub(crate) async fn cancel(world: Arc<World>, seed: u64, within: Duration) {
+    let mut rng = Rng::new(seed ^ 0x6361_6e63);
+    for _ in 0..rng.between(1, 5) {
+        tokio::time::sleep(Duration::from_millis(rng.between(1, within.as_millis() as u64 / 3))).await;
+        let all = lock(&world.tables).builds() as u64;
+        let last = all.saturating_sub(rng.between(0, 12));
+        let number = BuildNumber(last.max(1));
+        world.truth.cancel(number);
+        if let Some(coordinator) = world.seat.coordinator() {
+            // One that is shutting down hears nothing; the person sees that and may ask again.
+            let _ = coordinator.tell(Event::Cancel { number, reason: "called off".to_owned() }).await;
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The database as rows by name: what is durable, with the constraints that the schema has.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use coordinator::{
+    core::{
+        AttemptRow, BuildEnd, BuildKey, BuildRow, ExecRow, Lease, MachineInfo, Restored, RestoredBuild, Row,
+        Shard, SnapshotKey, StepRecord,
+    },
+    ports::{KnownBuilds, Refs},
+};
+use types::{AttemptId, BuildNumber, BuilderName, CommitHash, ExecId, LeaseId, MachineName, Timestamp};
+
+use crate::judge::Invariant;
+
+type Broken = (Invariant, String);
+
+#[derive(Debug, Clone, Default)]
+struct Progress {
+    attempts: u32,
+    faults: u32,
+    preempted: u32,
+    waiting_since: Timestamp,
+    resting_until: Option<Timestamp>,
+    last_fault: String,
+}
+
+impl Progress {
+    fn of(row: &Row) -> Self {
+        let Row::BuildProgress {
+            attempts, faults, preempted, waiting_since, resting_until, last_fault, ..
+        } = row
+        else {
+            return Self::default();
+        };
+        Self {
+            attempts: *attempts,
+            faults: *faults,
+            preempted: *preempted,
+            waiting_since: *waiting_since,
+            resting_until: *resting_until,
+            last_fault: last_fault.clone(),
+        }
+    }
+}
+
+/// All tables.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    builds: BTreeMap<BuildNumber, (BuildRow, Progress)>,
+    active: BTreeSet<BuildNumber>,
+    keys: BTreeMap<BuildKey, BuildNumber>,
+    pub(crate) ends: BTreeMap<BuildNumber, BuildEnd>,
+    attempts: BTreeMap<AttemptId, AttemptRow>,
+    shards: BTreeMap<(AttemptId, u32), Shard>,
+    steps: BTreeMap<(AttemptId, u32), StepRecord>,
+    leases: BTreeMap<LeaseId, Lease>,
+    execs: BTreeMap<ExecId, ExecRow>,
+    machines: BTreeMap<MachineName, (MachineInfo, Timestamp)>,
+    snapshots: BTreeMap<SnapshotKey, (u64, Timestamp)>,
+    timings: BTreeMap<BuilderName, BTreeMap<String, i64>>,
+    pub(crate) outbox: BTreeSet<AttemptId>,
+    cursor: Option<String>,
+    refs: Refs,
+    fence: u64,
+}
+
+impl Tables {
+    /// Stores rows in order. A repeat of the same changes nothing; what the schema forbids is answered.
+    pub(crate) fn apply(&mut self, rows: &[Row]) -> Result<(), Broken> {
+        rows.iter().try_for_each(|row| self.apply_one(row))
+    }
+
+    fn apply_one(&mut self, row: &Row) -> Result<(), Broken> {
+        match row {
+            Row::Build(row) => return self.build(row),
+            Row::BuildProgress { number, .. } => {
+                if let Some(entry) = self.builds.get_mut(number) {
+                    entry.1 = Progress::of(row);
+                }
+            }
+            Row::BuildEnd(end) => return self.end(end),
+            Row::Attempt(row) => {
+                self.attempts.insert(row.id, row.clone());
+            }
+            Row::Shard(attempt, shard) => {
+                self.shards.insert((*attempt, shard.number), shard.clone());
+            }
+            Row::Lease(lease) => {
+                self.leases.insert(lease.id, lease.clone());
+            }
+            Row::LeaseEnd { id, .. } => {
+                self.leases.remove(id);
+            }
+            Row::Exec(row) => {
+                self.execs.insert(row.id, row.clone());
+            }
+            Row::Step(attempt, index, step) => {
+                let before = self.steps.insert((*attempt, *index), step.clone());
+                if before.is_some_and(|before| before != *step) {
+                    return Err((Invariant::Once, format!("step {index} of {attempt} was written twice")));
+                }
+            }
+            Row::Machine(info, since) => {
+                self.machines.insert(info.name.clone(), (info.clone(), *since));
+            }
+            Row::Snapshot(key, bytes, at) => {
+                self.snapshots.insert(key.clone(), (*bytes, *at));
+            }
+            Row::SnapshotGone(key) => {
+                self.snapshots.remove(key);
+            }
+            Row::Timing { builder, test, millis } => self.timing(builder, test, i64::from(*millis)),
+            Row::Fence(fence) => self.fence = self.fence.max(fence.0),
+            Row::Cursor(cursor) => self.cursor = Some(cursor.clone()),
+            Row::Ref(moved) => {
+                let key = (moved.repository.clone(), moved.git_ref.clone());
+                match moved.commit {
+                    Some(commit) => self.refs.insert(key, commit),
+                    None => self.refs.remove(&key),
+                };
+            }
+            Row::Commit(_) | Row::Request { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn build(&mut self, row: &BuildRow) -> Result<(), Broken> {
+        if let Some((before, _)) = self.builds.get(&row.number) {
+            let same = before.key == row.key;
+            let what = || (Invariant::Once, format!("number {} was given to two builds", row.number));
+            return if same { Ok(()) } else { Err(what()) };
+        }
+        if let Some(other) = self.keys.insert(row.key.clone(), row.number) {
+            return Err((Invariant::Once, format!("build {} is build {other} again", row.number)));
+        }
+        let progress = Progress { waiting_since: row.created, ..Progress::default() };
+        self.builds.insert(row.number, (row.clone(), progress));
+        self.active.insert(row.number);
+        Ok(())
+    }
+
+    fn end(&mut self, end: &BuildEnd) -> Result<(), Broken> {
+        let number = end.attempt.build;
+        if let Some(before) = self.ends.get(&number) {
+            let same = before == end;
+            let what = || (Invariant::Once, format!("build {number} ended twice: {before:?} and {end:?}"));
+            return if same { Ok(()) } else { Err(what()) };
+        }
+        if !self.active.remove(&number) {
+            return Err((Invariant::Once, format!("build {number} ended and was never accepted")));
+        }
+        self.ends.insert(number, end.clone());
+        self.outbox.insert(AttemptId { build: number, attempt: end.attempt.attempt.max(1) });
+        Ok(())
+    }
+
+    fn timing(&mut self, builder: &BuilderName, test: &str, millis: i64) {
+        let tests = self.timings.entry(builder.clone()).or_default();
+        let entry = tests.entry(test.to_owned()).or_insert(millis);
+        *entry = (*entry * 2 + millis) / 3;
+    }
+
+    pub(crate) fn restored(&self) -> Restored {
+        let restore = |number: &BuildNumber| {
+            let (row, progress) = self.builds.get(number)?;
+            let id = AttemptId { build: row.number, attempt: progress.attempts };
+            let attempt = self.attempts.get(&id).filter(|attempt| attempt.end.is_none()).cloned();
+            let shards = self.shards.range((id, 0)..=(id, u32::MAX)).map(|(_, shard)| shard.clone());
+            let steps = self.steps.range((id, 0)..=(id, u32::MAX)).map(|(_, step)| step.clone());
+            Some(RestoredBuild {
+                row: row.clone(),
+                attempts: progress.attempts,
+                faults: progress.faults,
+                preempted: progress.preempted,
+                waiting_since: progress.waiting_since,
+                resting_until: progress.resting_until,
+                last_fault: progress.last_fault.clone(),
+                attempt,
+                shards: shards.collect(),
+                steps: steps.collect(),
+            })
+        };
+        Restored {
+            builds: self.active.iter().filter_map(restore).collect(),
+            leases: self.leases.values().cloned().collect(),
+            machines: self.machines.values().cloned().collect(),
+            snapshots: self.snapshots.keys().cloned().collect(),
+            last_build: self.builds.keys().next_back().map_or(0, |number| number.0),
+            last_fence: self.fence,
+        }
+    }
+
+    pub(crate) fn timings(&self, builder: &BuilderName) -> BTreeMap<String, i64> {
+        self.timings.get(builder).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn snapshots(&self) -> Vec<(SnapshotKey, u64)> {
+        let mut all: Vec<_> =
+            self.snapshots.iter().map(|(key, (bytes, at))| (*at, key.clone(), *bytes)).collect();
+        all.sort();
+        all.into_iter().rev().map(|(_, key, bytes)| (key, bytes)).collect()
+    }
+
+    pub(crate) fn position(&self) -> (Option<String>, Refs) {
+        (self.cursor.clone(), self.refs.clone())
+    }
+
+    pub(crate) fn known(&self, commit: CommitHash) -> KnownBuilds {
+        let of = self.keys.iter().filter(|(key, _)| key.commit == commit);
+        of.map(|(key, number)| ((key.repository.clone(), key.builder.clone(), key.variant.clone()), *number))
+            .collect()
+    }
+
+    pub(crate) fn number(&self, key: &BuildKey) -> Option<BuildNumber> {
+        self.keys.get(key).copied()
+    }
+
+    pub(crate) fn has_build(&self, number: BuildNumber) -> bool {
+        self.builds.contains_key(&number)
+    }
+
+    pub(crate) fn exec(&self, id: ExecId) -> Option<&ExecRow> {
+        self.execs.get(&id)
+    }
+
+    pub(crate) fn active(&self) -> impl Iterator<Item = BuildNumber> + '_ {
+        self.active.iter().copied()
+    }
+
+    pub(crate) fn builds(&self) -> usize {
+        self.builds.len()
+    }
+}
