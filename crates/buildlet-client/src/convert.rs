@@ -5,7 +5,9 @@ use std::{str::FromStr, time::Duration};
 use api::buildlet as wire;
 use types::{Fence, Timestamp};
 
-use crate::{EndedByUs, Error, ExecEnd, ExecEvent, ExecStatus, How, Lease, Status};
+use crate::{
+    EndedByUs, Error, ExecEnd, ExecEvent, ExecStatus, How, Lease, Status, Terminal, TreeEntry, TreeEntryKind,
+};
 
 fn malformed(error: impl std::fmt::Display) -> Error {
     Error::Malformed(error.to_string())
@@ -33,6 +35,26 @@ pub(crate) fn duration_to_wire(duration: Duration) -> prost_types::Duration {
     }
 }
 
+pub(crate) fn terminal_to_wire(terminal: Terminal) -> wire::Terminal {
+    wire::Terminal { rows: terminal.rows.into(), columns: terminal.columns.into() }
+}
+
+pub(crate) fn tree_entry(entry: wire::TreeEntry) -> Result<TreeEntry, Error> {
+    use wire::TreeEntryKind as Wire;
+    let kind = match Wire::try_from(entry.kind).unwrap_or_default() {
+        Wire::File => TreeEntryKind::File {
+            size: entry.size,
+            digest: (!entry.digest.is_empty()).then_some(entry.digest),
+        },
+        Wire::Folder => TreeEntryKind::Folder,
+        Wire::Link => TreeEntryKind::Link(entry.target),
+        Wire::Unspecified => return Err(malformed("an entry of no known kind")),
+    };
+    let modified = entry.modified.unwrap_or_default();
+    let modified = Timestamp::from_parts(modified.seconds, modified.nanos);
+    Ok(TreeEntry { path: entry.path, kind, mode: entry.mode, modified })
+}
+
 fn ended(reason: i32) -> EndedByUs {
     match wire::EndedByUs::try_from(reason).unwrap_or_default() {
         wire::EndedByUs::TimedOut => EndedByUs::TimedOut,
@@ -40,6 +62,9 @@ fn ended(reason: i32) -> EndedByUs {
         wire::EndedByUs::Abandoned => EndedByUs::Abandoned,
         wire::EndedByUs::DiskFull => EndedByUs::DiskFull,
         wire::EndedByUs::Cancelled => EndedByUs::Cancelled,
+        wire::EndedByUs::OutOfMemory => EndedByUs::OutOfMemory,
+        wire::EndedByUs::TooManyProcesses => EndedByUs::TooManyProcesses,
+        wire::EndedByUs::WorkFolderFull => EndedByUs::WorkFolderFull,
         // A reason that a newer buildlet may give says nothing about the command, so it is the machine's.
         wire::EndedByUs::BuildletDied | wire::EndedByUs::Unspecified => EndedByUs::BuildletDied,
     }
@@ -100,6 +125,10 @@ pub(crate) fn status(status: wire::GetStatusResponse) -> Result<Status, Error> {
         started: Timestamp::from_parts(started.seconds, started.nanos),
         draining: status.draining,
         broken: status.broken,
+        isolation: status.isolation,
+        key_exposed: status.key_exposed,
+        limits: status.limits,
+        clock: status.clock.map(|clock| Timestamp::from_parts(clock.seconds, clock.nanos)),
     })
 }
 

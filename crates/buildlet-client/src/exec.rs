@@ -27,6 +27,27 @@ pub struct ExecSpec {
     pub timeout: Option<Duration>,
     /// How many bytes it may write; none means 16 GiB.
     pub max_output_bytes: Option<u64>,
+    /// How much memory all its processes may use; none means what the machine's owner allows.
+    pub max_memory_bytes: Option<u64>,
+    /// How many processes it may have; none means what the machine's owner allows.
+    pub max_processes: Option<u32>,
+    /// What the work folder may hold; none means what the machine's owner allows.
+    pub max_work_bytes: Option<u64>,
+    /// Standard input comes by `send_input`; `stdin` must be empty.
+    pub open_input: bool,
+    /// A terminal for input, which comes by `send_input`, and output.
+    pub terminal: Option<Terminal>,
+    /// The machine's network, where execs have none otherwise.
+    pub network: bool,
+}
+
+/// The size of a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terminal {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
 }
 
 /// One exec of a lease.
@@ -83,6 +104,12 @@ pub enum EndedByUs {
     DiskFull,
     /// The buildlet died: says nothing about the command.
     BuildletDied,
+    /// It used more memory than it may.
+    OutOfMemory,
+    /// It had more processes than it may.
+    TooManyProcesses,
+    /// The work folder held more than it may.
+    WorkFolderFull,
 }
 
 /// Output, or the end of an exec.
@@ -101,12 +128,27 @@ pub enum ExecEvent {
 
 /// What an exec writes, then how it ended. A stream that ends without [`ExecEvent::Ended`] was broken off.
 pub struct ExecEvents {
-    inner: tonic::Streaming<api::buildlet::WatchExecResponse>,
+    inner: Inner,
+}
+
+enum Inner {
+    Watch(tonic::Streaming<api::buildlet::WatchExecResponse>),
+    Run(tonic::Streaming<api::buildlet::RunExecResponse>),
 }
 
 impl ExecEvents {
     pub(crate) fn new(inner: tonic::Streaming<api::buildlet::WatchExecResponse>) -> Self {
-        Self { inner }
+        Self { inner: Inner::Watch(inner) }
+    }
+
+    /// Waits for the first response, which says that the command was started.
+    pub(crate) async fn of_run(
+        mut inner: tonic::Streaming<api::buildlet::RunExecResponse>,
+    ) -> Result<Self, Error> {
+        match inner.message().await? {
+            Some(api::buildlet::RunExecResponse { event: None }) => Ok(Self { inner: Inner::Run(inner) }),
+            _ => Err(Error::Malformed("an exec that was not started".to_owned())),
+        }
     }
 
     /// The next event; none once the stream has ended.
@@ -119,8 +161,13 @@ impl Stream for ExecEvents {
     type Item = Result<ExecEvent, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut self.inner)
-            .poll_next(context)
+        let response = match &mut self.inner {
+            Inner::Watch(inner) => Pin::new(inner).poll_next(context),
+            Inner::Run(inner) => Pin::new(inner)
+                .poll_next(context)
+                .map(|item| item.map(|response| response.map(|response| response.event.unwrap_or_default()))),
+        };
+        response
             .map(|item| item.map(|response| response.map_err(Error::from).and_then(crate::convert::event)))
     }
 }

@@ -10,7 +10,7 @@ use rustix::{
 use tokio_util::sync::CancellationToken;
 use types::{HostType, MachineName};
 
-use crate::{Config, Contact, Reuse, Server, keeper};
+use crate::{Config, Contact, Isolation, Reuse, Server, keeper};
 
 /// Builds for a farm's coordinator: runs commands and keeps files for it, and leaves nothing behind.
 #[derive(Debug, Clone, clap::Args)]
@@ -53,6 +53,28 @@ pub struct Args {
     /// End an exec when less than this is free, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 256)]
     pub disk_floor: u64,
+    /// How execs are kept apart from the machine: `none`, but that they cannot see what is hidden from them, or
+    /// `namespaces`: processes, network and temporary files of their own, and nothing for writing but the work folder
+    #[arg(long, default_value = "none")]
+    pub isolation: Isolation,
+    /// Hide this file or folder from execs, besides the machine's key and the buildlet's state; may be repeated
+    #[arg(long, value_name = "PATH")]
+    pub hide: Vec<PathBuf>,
+    /// Processes that an exec may have, with their threads where control groups count them
+    #[arg(long, value_name = "COUNT", default_value_t = 8192)]
+    pub max_processes: u32,
+    /// Memory that an exec may use, in MiB; as much as there is unless set
+    #[arg(long, value_name = "MIB")]
+    pub max_memory: Option<u64>,
+    /// What the work folder may hold, in MiB; as much as there is room for unless set
+    #[arg(long, value_name = "MIB")]
+    pub max_work: Option<u64>,
+    /// How to reboot this machine, for example `sudo -n reboot`; without it, it cannot be asked to
+    #[arg(long, value_name = "COMMAND")]
+    pub reboot_command: Option<String>,
+    /// How to switch this machine off
+    #[arg(long, value_name = "COMMAND")]
+    pub power_off_command: Option<String>,
     /// What to log, for example `info` or `buildlet=debug`
     #[arg(long, value_name = "FILTER", default_value = "info")]
     pub log: String,
@@ -76,15 +98,16 @@ fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
 pub fn run(args: Args) -> anyhow::Result<()> {
     private();
     if args.keeper {
-        return keeper::serve().context("keep execs");
+        return keeper::serve(&sealing(&args)).context("keep execs");
     }
     let check_only = args.check_config;
     let config = Config::from_args(args, keeper_command()?)?;
     if check_only {
         return Ok(());
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // One thread: calls wait for each other, the network and the keeper, and handing them from thread to thread costs more
+    // than they do. What computes or waits for the disk has threads of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(16)
         .thread_name("buildlet")
         .enable_all()
@@ -100,6 +123,19 @@ fn private() {
         tracing::warn!("cannot hide this process from builds: {error}");
     }
     umask(Mode::from_raw_mode(0o022));
+}
+
+/// What the keeper hides from execs. The buildlet that started it has made the folders.
+fn sealing(args: &Args) -> keeper::Sealing {
+    let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+    let mut hidden = keeper::key_places(&args.identity);
+    hidden.extend(args.hide.iter().map(real));
+    keeper::Sealing {
+        work: args.work.as_ref().map(real).unwrap_or_default(),
+        state: args.state.as_ref().map(real).unwrap_or_default(),
+        hidden,
+        read_only: args.isolation == Isolation::Namespaces,
+    }
 }
 
 /// This very command line, as the keeper.

@@ -39,6 +39,18 @@ pub struct Config {
     pub environment: Vec<(String, String)>,
     /// Execs are ended when fewer bytes are free.
     pub disk_floor_bytes: u64,
+    /// How execs are kept apart from the machine.
+    pub isolation: Isolation,
+    /// Processes that an exec may have.
+    pub max_processes: u32,
+    /// Memory that an exec may use.
+    pub max_memory_bytes: Option<u64>,
+    /// What the work folder may hold.
+    pub max_work_bytes: Option<u64>,
+    /// How to reboot the machine: a program and its arguments.
+    pub reboot: Option<Vec<String>>,
+    /// How to switch it off.
+    pub power_off: Option<Vec<String>>,
     /// What to log.
     pub log: String,
     /// The command that runs [`crate::run`] with `--keeper`.
@@ -117,6 +129,36 @@ impl FromStr for Reuse {
     }
 }
 
+/// How execs are kept apart from the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Isolation {
+    /// Only what must stay secret is hidden from them.
+    None,
+    /// They have namespaces of their own.
+    Namespaces,
+}
+
+impl Isolation {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Namespaces => "namespaces",
+        }
+    }
+}
+
+impl FromStr for Isolation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::None, Self::Namespaces]
+            .into_iter()
+            .find(|isolation| isolation.as_str() == text)
+            .ok_or_else(|| format!("`{text}` is not `none` or `namespaces`"))
+    }
+}
+
 impl Config {
     /// From the command line. Makes the two folders, so that their paths can be settled.
     pub(crate) fn from_args(args: Args, keeper: Vec<OsString>) -> anyhow::Result<Self> {
@@ -143,11 +185,23 @@ impl Config {
             exit_when_orphaned: args.exit_when_orphaned,
             environment: args.environment.iter().map(|text| variable(text)).collect::<anyhow::Result<_>>()?,
             disk_floor_bytes: args.disk_floor << 20,
+            isolation: args.isolation,
+            max_processes: args.max_processes,
+            max_memory_bytes: args.max_memory.map(|mib| mib << 20),
+            max_work_bytes: args.max_work.map(|mib| mib << 20),
+            reboot: words(args.reboot_command.as_deref()),
+            power_off: words(args.power_off_command.as_deref()),
             log: args.log,
             keeper,
             clock: runtime::system_clock(),
         })
     }
+}
+
+/// A command line in words, without quotes.
+fn words(command: Option<&str>) -> Option<Vec<String>> {
+    let words: Vec<_> = command?.split_whitespace().map(str::to_owned).collect();
+    (!words.is_empty()).then_some(words)
 }
 
 fn load_identity(paths: &[PathBuf]) -> anyhow::Result<Option<Identity>> {

@@ -1,12 +1,14 @@
 //! One exec: its warden, its spool, and what is known of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
 use types::ExecId;
 
 use crate::{
+    cgroup::Group,
+    input::{ExecInput, InputError},
     keeper::{Ended, FromWarden, StopReason, ToWarden, Warden, WardenReader, WardenWriter},
     spool::Spool,
 };
@@ -80,6 +82,31 @@ pub(crate) struct Exec {
     progress: watch::Sender<Progress>,
     /// None once it has ended.
     writer: Mutex<Option<WardenWriter>>,
+    /// Where input goes; none if the command has all its input already, or has ended.
+    input: Mutex<Option<ExecInput>>,
+    pub(crate) limits: Limits,
+    /// What counts and bounds its processes and memory, if anything does; none once it has ended.
+    group: std::sync::Mutex<Option<Group>>,
+}
+
+/// What an exec may use; none means as much as there is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) memory_bytes: Option<u64>,
+    pub(crate) processes: Option<u32>,
+    /// In the work folder.
+    pub(crate) work_bytes: Option<u64>,
+}
+
+/// What an exec begins with.
+#[derive(Debug)]
+pub(crate) struct Beginning {
+    pub(crate) id: ExecId,
+    pub(crate) spool: Spool,
+    pub(crate) warden: Warden,
+    pub(crate) input: Option<ExecInput>,
+    pub(crate) limits: Limits,
+    pub(crate) group: Option<Group>,
 }
 
 /// What remains to be done about an exec while it runs.
@@ -101,7 +128,8 @@ pub(crate) struct Watched {
 
 impl Exec {
     /// An exec of a warden that was just asked to start it: waits until it runs, or has failed to.
-    pub(crate) async fn begin(id: ExecId, spool: Spool, warden: Warden) -> (Arc<Self>, Option<Watching>) {
+    pub(crate) async fn begin(beginning: Beginning) -> (Arc<Self>, Option<Watching>) {
+        let Beginning { id, spool, warden, input, limits, group } = beginning;
         let (mut reader, writer) = warden.split();
         let (pid, end) = match reader.next().await {
             Ok(Some(FromWarden::Started { pid })) => (pid, None),
@@ -119,6 +147,9 @@ impl Exec {
             spool,
             progress: watch::Sender::new(Progress { bytes: 0, end }),
             writer: Mutex::new(runs.then_some(writer)),
+            input: Mutex::new(input.filter(|_| runs)),
+            limits,
+            group: std::sync::Mutex::new(group.filter(|_| runs)),
         });
         let watching = runs.then(|| Watching { exec: exec.clone(), reader });
         (exec, watching)
@@ -127,7 +158,53 @@ impl Exec {
     /// An exec that has ended.
     pub(crate) fn ended(id: ExecId, pid: u32, spool: Spool, end: End) -> Arc<Self> {
         let progress = watch::Sender::new(Progress { bytes: end.output_bytes, end: Some(end) });
-        Arc::new(Self { id, pid, spool, progress, writer: Mutex::new(None) })
+        Arc::new(Self {
+            id,
+            pid,
+            spool,
+            progress,
+            writer: Mutex::default(),
+            input: Mutex::default(),
+            limits: Limits::default(),
+            group: std::sync::Mutex::default(),
+        })
+    }
+
+    /// Writes to its input; see [`ExecInput::send`].
+    pub(crate) async fn send_input(&self, offset: u64, data: &[u8], close: bool) -> Result<u64, InputError> {
+        let mut input = self.input.lock().await;
+        let Some(sink) = input.as_mut() else { return Err(InputError::Closed) };
+        let mut progress = self.progress();
+        let taken = tokio::select! {
+            taken = sink.send(offset, data) => taken?,
+            _ = progress.wait_for(|progress| progress.end.is_some()) => return Err(InputError::Closed),
+        };
+        if close && sink.close().await {
+            *input = None;
+        }
+        Ok(taken)
+    }
+
+    /// The terminal, if it has one.
+    pub(crate) async fn terminal(&self) -> Option<OwnedFd> {
+        self.input.lock().await.as_ref()?.terminal()
+    }
+
+    /// Sends the command a signal, if it runs.
+    pub(crate) async fn signal(&self, number: i32) {
+        if let Some(writer) = self.writer.lock().await.as_mut() {
+            writer.send(&ToWarden::Signal { number }).await;
+        }
+    }
+
+    /// Which limit of its control group it has hit.
+    pub(crate) fn group_hit(&self) -> Option<StopReason> {
+        self.group.lock().unwrap_or_else(std::sync::PoisonError::into_inner).as_ref()?.hit()
+    }
+
+    /// Whether a control group bounds its processes and memory.
+    pub(crate) fn has_group(&self) -> bool {
+        self.group.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_some()
     }
 
     /// Follows how far it comes.
@@ -177,10 +254,13 @@ impl Watching {
     /// Shows the end to all who wait for it.
     pub(crate) async fn publish(self, end: End) {
         self.exec.writer.lock().await.take();
+        self.exec.group.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         self.exec.progress.send_modify(|progress| {
             progress.bytes = end.output_bytes;
             progress.end = Some(end);
         });
+        // After the end is known, so that whoever waits to write gives way.
+        self.exec.input.lock().await.take();
     }
 
     /// The exec.

@@ -7,7 +7,6 @@
 use std::{
     fs::File,
     io,
-    os::fd::OwnedFd,
     path::{Component, Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
 };
@@ -114,20 +113,24 @@ impl WorkFolder {
     }
 
     /// Puts a new folder in the place of this one, which must be empty: the system refuses otherwise. A folder that
-    /// cannot be replaced, for example since a file system is mounted there, stays.
+    /// cannot be replaced, for example since a file system is mounted there, stays. True if it was replaced.
     ///
     /// ext4 gives files the inodes near their folder, and without a journal it passes over those that were freed in the
     /// last minutes, one by one, for each new file. Many short builds in one folder would come to spend most of their
     /// time there.
-    pub(crate) fn renew(&self) {
+    pub(crate) fn renew(&self) -> bool {
         let path = Path::new(&self.path);
         let fresh = path.with_extension(format!("new-{}", std::process::id()));
         let renewed = std::fs::create_dir(&fresh).and_then(|()| std::fs::rename(&fresh, path));
         match renewed.and_then(|()| open(path)) {
-            Ok(dir) => *self.dir.write().unwrap_or_else(PoisonError::into_inner) = dir,
+            Ok(dir) => {
+                *self.dir.write().unwrap_or_else(PoisonError::into_inner) = dir;
+                true
+            }
             Err(error) => {
                 tracing::debug!("the work folder stays: {error}");
                 let _ = std::fs::remove_dir(&fresh);
+                false
             }
         }
     }
@@ -156,11 +159,6 @@ impl WorkFolder {
     /// Opens a folder beneath it.
     pub(crate) fn open_dir(&self, path: &RelativePath) -> Result<Dir, FolderError> {
         self.dir().open_dir(path.as_path()).map_err(|error| path.error(error))
-    }
-
-    /// Opens a folder beneath it for a process to work in.
-    pub(crate) fn open_for_exec(&self, path: &RelativePath) -> Result<OwnedFd, FolderError> {
-        Ok(self.open_dir(path)?.into_std_file().into())
     }
 
     /// Opens a folder beneath it, making it and those above it if need be.
@@ -249,12 +247,12 @@ mod tests {
         let folder = WorkFolder::open(&path).unwrap();
         let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&path).unwrap());
         let before = inode();
-        folder.renew();
+        assert!(folder.renew());
         let renewed = inode();
         assert_ne!(before, renewed);
         folder.prepare().unwrap();
         assert!(path.join(environment::HOME).exists());
-        folder.renew();
+        assert!(!folder.renew());
         assert_eq!(inode(), renewed);
         assert!(path.join(environment::HOME).exists());
         assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 1);

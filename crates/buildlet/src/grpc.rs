@@ -1,6 +1,7 @@
 //! The contract's service: each call is parsed, done by the machine, and its result rendered. No decisions here.
 
 mod convert;
+mod forward;
 mod status;
 
 use std::{pin::Pin, sync::Arc};
@@ -9,7 +10,7 @@ use api::buildlet::{
     self as wire,
     buildlet_service_server::{BuildletService, BuildletServiceServer},
 };
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use rpc::Peer;
 use tonic::{Code, Request, Response, Status, Streaming};
 
@@ -83,7 +84,7 @@ impl BuildletService for Calls {
             host_types: self.facts.host_types.clone(),
             version: VERSION.to_owned(),
             platform: self.facts.platform.clone(),
-            work_folder: self.machine.folder().path().to_owned(),
+            work_folder: status.view.work_folder,
             lease: status.lease.map(convert::lease_to_wire),
             execs: status.execs.iter().map(|exec| convert::exec_to_wire(exec)).collect(),
             reuse: self.facts.reuse.to_owned(),
@@ -95,6 +96,10 @@ impl BuildletService for Calls {
             started: Some(rpc::timestamp(status.started)),
             draining: status.draining,
             broken: status.broken.unwrap_or_default(),
+            isolation: status.isolation.as_str().to_owned(),
+            key_exposed: status.view.open.unwrap_or_default(),
+            limits: status.limits.to_owned(),
+            clock: Some(rpc::timestamp(status.clock)),
         }))
     }
 
@@ -108,6 +113,24 @@ impl BuildletService for Calls {
         Ok(Response::new(wire::StartExecResponse { pid }))
     }
 
+    type RunExecStream = Events<wire::RunExecResponse>;
+
+    async fn run_exec(
+        &self,
+        request: Request<wire::RunExecRequest>,
+    ) -> Result<Response<Self::RunExecStream>, Status> {
+        let (request, present) = self.admit(request)?;
+        let start = request.start.ok_or_else(|| CallError::BadRequest("no command was given".to_owned()))?;
+        let lease = convert::lease(start.lease.as_ref())?;
+        let request = convert::exec_request(start)?;
+        let id = request.id;
+        self.machine.start_exec(lease, request).await?;
+        let watch = self.machine.watch_exec(id, 0)?;
+        let started = stream::iter([Ok(wire::RunExecResponse { event: None })]);
+        let events = watching(watch, present).map_ok(|event| wire::RunExecResponse { event: Some(event) });
+        Ok(Response::new(Box::pin(started.chain(events))))
+    }
+
     type WatchExecStream = Events<wire::WatchExecResponse>;
 
     async fn watch_exec(
@@ -116,11 +139,7 @@ impl BuildletService for Calls {
     ) -> Result<Response<Self::WatchExecStream>, Status> {
         let (request, present) = self.admit(request)?;
         let watch = self.machine.watch_exec(convert::exec_id(&request.exec_id)?, request.offset)?;
-        let next = |(mut watch, present): (Watch, Present)| async move {
-            let event = watch.next().await?.map(convert::output_to_wire).map_err(Status::from);
-            Some((event, (watch, present)))
-        };
-        Ok(Response::new(Box::pin(stream::unfold((watch, present), next))))
+        Ok(Response::new(Box::pin(watching(watch, present))))
     }
 
     async fn acknowledge_exec(
@@ -140,6 +159,50 @@ impl BuildletService for Calls {
         let lease = convert::lease(request.lease.as_ref())?;
         self.machine.cancel(lease, convert::exec_id(&request.exec_id)?).await?;
         Ok(Response::new(wire::CancelExecResponse {}))
+    }
+
+    async fn send_input(
+        &self,
+        request: Request<wire::SendInputRequest>,
+    ) -> Result<Response<wire::SendInputResponse>, Status> {
+        let (request, _present) = self.admit(request)?;
+        let (lease, id) = (convert::lease(request.lease.as_ref())?, convert::exec_id(&request.exec_id)?);
+        let taken = self.machine.send_input(lease, id, request.offset, &request.data, request.close).await?;
+        Ok(Response::new(wire::SendInputResponse { taken }))
+    }
+
+    async fn resize_terminal(
+        &self,
+        request: Request<wire::ResizeTerminalRequest>,
+    ) -> Result<Response<wire::ResizeTerminalResponse>, Status> {
+        let (request, _present) = self.admit(request)?;
+        let (lease, id) = (convert::lease(request.lease.as_ref())?, convert::exec_id(&request.exec_id)?);
+        let size = convert::size(request.terminal.unwrap_or_default())?;
+        self.machine.resize_terminal(lease, id, size).await?;
+        Ok(Response::new(wire::ResizeTerminalResponse {}))
+    }
+
+    async fn signal_exec(
+        &self,
+        request: Request<wire::SignalExecRequest>,
+    ) -> Result<Response<wire::SignalExecResponse>, Status> {
+        let (request, _present) = self.admit(request)?;
+        let (lease, id) = (convert::lease(request.lease.as_ref())?, convert::exec_id(&request.exec_id)?);
+        self.machine.signal_exec(lease, id, convert::signal(request.signal)?).await?;
+        Ok(Response::new(wire::SignalExecResponse {}))
+    }
+
+    type ForwardPortStream = Events<wire::ForwardPortResponse>;
+
+    async fn forward_port(
+        &self,
+        request: Request<Streaming<wire::ForwardPortRequest>>,
+    ) -> Result<Response<Self::ForwardPortStream>, Status> {
+        let (mut parts, present) = self.admit(request)?;
+        let (lease, port) = forward::header(parts.message().await?)?;
+        let (connection, ending) = self.machine.connect(lease, port).await?;
+        let bytes = forward::forward(connection, parts, &ending, self.machine.tasks(), present);
+        Ok(Response::new(Box::pin(bytes)))
     }
 
     async fn fetch_tree(
@@ -201,6 +264,24 @@ impl BuildletService for Calls {
         Ok(Response::new(Box::pin(parts)))
     }
 
+    type ListTreeStream = Events<wire::ListTreeResponse>;
+
+    async fn list_tree(
+        &self,
+        request: Request<wire::ListTreeRequest>,
+    ) -> Result<Response<Self::ListTreeStream>, Status> {
+        let (request, present) = self.admit(request)?;
+        let lease = convert::lease(request.lease.as_ref())?;
+        let exclude = request.exclude.iter().map(|path| convert::path(path)).collect::<Result<_, _>>()?;
+        let folder = convert::path(&request.folder)?;
+        let listing = self.machine.list_tree(lease, &folder, exclude, request.digests).await?;
+        let some = stream::unfold((listing, present), |(mut listing, present)| async move {
+            let some = listing.next().await?.map(convert::entries_to_wire).map_err(Status::from);
+            Some((some, (listing, present)))
+        });
+        Ok(Response::new(Box::pin(some)))
+    }
+
     async fn remove_paths(
         &self,
         request: Request<wire::RemovePathsRequest>,
@@ -232,4 +313,24 @@ impl BuildletService for Calls {
         self.machine.drain();
         Ok(Response::new(wire::DrainResponse {}))
     }
+
+    async fn halt(
+        &self,
+        request: Request<wire::HaltRequest>,
+    ) -> Result<Response<wire::HaltResponse>, Status> {
+        let (request, _present) = self.admit(request)?;
+        self.machine.halt(convert::halt_kind(request.kind)?)?;
+        Ok(Response::new(wire::HaltResponse {}))
+    }
+}
+
+/// What a watch delivers; it counts as presence as long as it is wanted.
+fn watching(
+    watch: Watch,
+    present: Present,
+) -> impl Stream<Item = Result<wire::WatchExecResponse, Status>> + Send {
+    stream::unfold((watch, present), |(mut watch, present)| async move {
+        let event = watch.next().await?.map(convert::output_to_wire).map_err(Status::from);
+        Some((event, (watch, present)))
+    })
 }

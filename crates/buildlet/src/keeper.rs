@@ -11,20 +11,24 @@
 //! ```
 //!
 //! The keeper knows nothing: each request is one byte and some descriptors. What is to be run reaches the warden by
-//! its own socket.
+//! its own socket. One warden always waits for the next exec, so that no exec waits for a fork.
 
+mod apart;
 mod client;
+mod descriptors;
 mod fork;
 mod message;
 mod output;
 mod process;
+mod seal;
 mod serve;
 mod start;
 mod warden;
 
 pub(crate) use client::{Keeper, KeeperError, Start, Warden, WardenReader, WardenWriter};
 pub use message::StopReason;
-pub(crate) use message::{Command, Ended, FromWarden, ToWarden};
-pub(crate) use process::{end_marked, is_exiting};
+pub(crate) use message::{Apart, Command, Ended, FromWarden, ToWarden};
+pub(crate) use process::{end_marked, is_exiting, usage};
+pub(crate) use seal::{Sealing, View, key_places};
 pub(crate) use serve::serve;
 pub(crate) use warden::GRACE;

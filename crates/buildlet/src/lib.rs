@@ -1,12 +1,14 @@
 #![doc = include_str!("../README.md")]
 
 mod args;
+mod cgroup;
 mod config;
 mod environment;
 mod exec;
 mod fetch;
 mod folder;
 mod grpc;
+mod input;
 mod journal;
 mod keeper;
 mod lease;
@@ -19,7 +21,7 @@ mod status;
 mod tree;
 
 pub use args::{Args, run};
-pub use config::{Config, Contact, Reuse};
+pub use config::{Config, Contact, Isolation, Reuse};
 pub use server::Server;
 
 /// What decides in a buildlet, for the simulator's machines.

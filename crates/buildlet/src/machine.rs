@@ -6,6 +6,8 @@
 mod clean;
 mod error;
 mod execs;
+mod halt;
+mod limits;
 mod trees;
 mod watch;
 
@@ -21,18 +23,20 @@ use tokio_util::sync::CancellationToken;
 use types::{ExecId, Timestamp};
 
 use crate::{
-    Reuse,
+    Isolation, Reuse,
+    cgroup::Groups,
     environment::BaseEnvironment,
-    exec::Exec,
+    exec::{Exec, Limits},
     fetch::Fetcher,
     folder::WorkFolder,
     journal::{Entry, Journal},
-    keeper::{Keeper, StopReason},
+    keeper::{Keeper, StopReason, View},
     lease::{Admission, Fencing, Lease},
 };
 
 pub(crate) use error::CallError;
 pub(crate) use execs::ExecRequest;
+pub(crate) use halt::HaltKind;
 pub(crate) use trees::TreePart;
 pub(crate) use watch::{Output, Watch};
 
@@ -47,6 +51,14 @@ pub(crate) struct Parts {
     pub(crate) clock: SharedClock,
     pub(crate) reuse: Reuse,
     pub(crate) disk_floor_bytes: u64,
+    /// What execs see.
+    pub(crate) view: View,
+    pub(crate) isolation: Isolation,
+    pub(crate) groups: Groups,
+    /// What an exec may use at most.
+    pub(crate) limits: Limits,
+    pub(crate) reboot: Option<Vec<String>>,
+    pub(crate) power_off: Option<Vec<String>>,
 }
 
 /// The machine.
@@ -87,6 +99,10 @@ pub(crate) struct Status {
     pub(crate) broken: Option<String>,
     pub(crate) free_disk_bytes: u64,
     pub(crate) started: Timestamp,
+    pub(crate) clock: Timestamp,
+    pub(crate) view: View,
+    pub(crate) isolation: Isolation,
+    pub(crate) limits: &'static str,
 }
 
 impl Machine {
@@ -261,17 +277,17 @@ impl Machine {
         self.parts.keeper.dismiss().await;
     }
 
+    /// What runs beside calls.
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.parts.tasks
+    }
+
     fn running(&self) -> Vec<Arc<Exec>> {
         self.state().execs.iter().filter(|exec| exec.runs()).cloned().collect()
     }
 
     fn find(&self, id: ExecId) -> Option<Arc<Exec>> {
         self.state().execs.iter().find(|exec| exec.id == id).cloned()
-    }
-
-    /// The work folder.
-    pub(crate) fn folder(&self) -> &WorkFolder {
-        &self.parts.folder
     }
 
     /// What the machine says about itself.
@@ -285,6 +301,10 @@ impl Machine {
             broken: state.fencing.broken.clone(),
             free_disk_bytes,
             started: self.started,
+            clock: self.parts.clock.now(),
+            view: self.parts.view.clone(),
+            isolation: self.parts.isolation,
+            limits: self.parts.groups.kind(),
         }
     }
 }

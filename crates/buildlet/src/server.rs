@@ -23,14 +23,15 @@ use tokio_util::sync::CancellationToken;
 use types::ExecId;
 
 use crate::{
-    Config, Contact,
+    Config, Contact, Isolation,
+    cgroup::Groups,
     environment::BaseEnvironment,
-    exec::{End, Exec},
+    exec::{End, Exec, Limits},
     fetch::Fetcher,
     folder::WorkFolder,
     grpc,
     journal::{Journal, Past, PastExec},
-    keeper::{Keeper, StopReason, end_marked, is_exiting},
+    keeper::{Keeper, StopReason, View, end_marked, is_exiting},
     lease::Fencing,
     machine::{Machine, Parts},
     orphan::Presence,
@@ -40,8 +41,6 @@ use crate::{
 
 /// How long tasks have to end.
 const GRACE: Duration = Duration::from_secs(5);
-/// How often the disk is looked at.
-const DISK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the keeper of a predecessor may take to end what it kept.
 const PREDECESSOR: Duration = Duration::from_secs(20);
 
@@ -85,9 +84,20 @@ impl Server {
         end_survivors(&past).await;
         let execs = restore(&spool, &past);
         let folder = WorkFolder::open(&config.work).context("open the work folder")?;
+        let view = view(&keeper, config.isolation).await?;
         let own = |name: &str| std::env::var(name).ok();
         let parts = Parts {
-            environment: BaseEnvironment::new(folder.path(), own, &config.environment),
+            environment: BaseEnvironment::new(&view.work_folder, own, &config.environment),
+            view,
+            isolation: config.isolation,
+            groups: Groups::find(config.name.as_str()),
+            limits: Limits {
+                memory_bytes: config.max_memory_bytes,
+                processes: Some(config.max_processes),
+                work_bytes: config.max_work_bytes,
+            },
+            reboot: config.reboot.clone(),
+            power_off: config.power_off.clone(),
             folder: Arc::new(folder),
             spool,
             keeper: keeper.clone(),
@@ -171,7 +181,7 @@ impl Server {
             });
         }
         self.watch_keeper(ours.clone());
-        self.watch_disk(ours.clone());
+        self.watch_limits(ours.clone());
         self.watch_presence(ours);
         let (machine, tasks) = (self.machine.clone(), self.tasks.clone());
         tasks.service("end of execs", {
@@ -198,15 +208,11 @@ impl Server {
         });
     }
 
-    fn watch_disk(&self, shutdown: CancellationToken) {
+    fn watch_limits(&self, shutdown: CancellationToken) {
         let machine = self.machine.clone();
-        self.tasks.service("disk", async move {
-            loop {
-                tokio::select! {
-                    () = tokio::time::sleep(DISK_INTERVAL) => machine.check_disk().await,
-                    () = shutdown.cancelled() => return Ok(()),
-                }
-            }
+        self.tasks.service("limits", async move {
+            shutdown.run_until_cancelled(machine.watch_limits()).await;
+            Ok(())
         });
     }
 
@@ -229,6 +235,22 @@ impl Server {
             }
         });
     }
+}
+
+/// What execs will see of the machine. One whose owner wants them apart must be able to keep them so.
+async fn view(keeper: &Keeper, isolation: Isolation) -> anyhow::Result<View> {
+    let view = keeper.view().await?;
+    match (&view.open, isolation) {
+        (None, _) => {}
+        (Some(why), Isolation::Namespaces) => {
+            let error = anyhow::anyhow!("`--isolation namespaces` does not work on this machine: {why}");
+            return Err(Failure::Configuration.of(error));
+        }
+        (Some(why), Isolation::None) => {
+            tracing::warn!("builds could read this machine's key, if their user can: {why}");
+        }
+    }
+    Ok(view)
 }
 
 /// Takes the state folder for this process and its keeper. A keeper of a buildlet that died is waited for.

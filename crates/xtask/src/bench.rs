@@ -61,6 +61,11 @@ const BENCHES: &[(&str, &str, &[&str])] = &[
         "coordinator: a decision of the core with 200,000 builds waiting",
         &["bench", "-p", "coordinator", "--bench", "schedule"],
     ),
+    (
+        "trees",
+        "buildlet: the Go tree written and read, beside tar, gzip and zstd",
+        &["bench", "-p", "buildlet", "--bench", "trees"],
+    ),
 ];
 
 /// Runs those that are named, or lists all.

@@ -27,7 +27,7 @@ pub struct GetStatusResponse {
     /// The operating system and architecture, as Go names them, for example `linux/amd64`.
     #[prost(string, tag = "4")]
     pub platform: ::prost::alloc::string::String,
-    /// The work folder's absolute path.
+    /// The work folder's absolute path, as execs see it.
     #[prost(string, tag = "5")]
     pub work_folder: ::prost::alloc::string::String,
     /// The lease that holds the machine; unset when idle.
@@ -63,6 +63,18 @@ pub struct GetStatusResponse {
     /// Why it takes no lease though it is not draining; empty when it does.
     #[prost(string, tag = "16")]
     pub broken: ::prost::alloc::string::String,
+    /// How execs are kept apart from the machine: none or namespaces.
+    #[prost(string, tag = "17")]
+    pub isolation: ::prost::alloc::string::String,
+    /// Why execs could read the machine's key; empty when they cannot.
+    #[prost(string, tag = "18")]
+    pub key_exposed: ::prost::alloc::string::String,
+    /// What keeps execs within their limits: cgroup v2, cgroup v1 or sampling.
+    #[prost(string, tag = "19")]
+    pub limits: ::prost::alloc::string::String,
+    /// What the machine's clock shows.
+    #[prost(message, optional, tag = "20")]
+    pub clock: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// One exec.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -109,6 +121,50 @@ pub struct StartExecRequest {
     /// How many bytes it may write; 0 means 16 GiB. Then it is ended, as over a limit.
     #[prost(uint64, tag = "8")]
     pub max_output_bytes: u64,
+    /// How much memory all its processes may use; 0 means what the machine's owner allows. Then it is ended, as over a
+    /// limit.
+    #[prost(uint64, tag = "9")]
+    pub max_memory_bytes: u64,
+    /// How many processes (with threads, where control groups count them) there may be; 0 means what the machine's owner
+    /// allows. Then it is ended, as over a limit.
+    #[prost(uint32, tag = "10")]
+    pub max_processes: u32,
+    /// How many bytes the work folder may hold; 0 means what the machine's owner allows. Then it is ended, as over a limit.
+    #[prost(uint64, tag = "11")]
+    pub max_work_bytes: u64,
+    /// Standard input stays open after `stdin`, for SendInput.
+    #[prost(bool, tag = "12")]
+    pub open_input: bool,
+    /// Gives the command a terminal for input and output.
+    #[prost(message, optional, tag = "13")]
+    pub terminal: ::core::option::Option<Terminal>,
+    /// Gives the command the machine's network where execs have none of their own accord.
+    #[prost(bool, tag = "14")]
+    pub network: bool,
+}
+/// A terminal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Terminal {
+    /// Lines, 0 means 24.
+    #[prost(uint32, tag = "1")]
+    pub rows: u32,
+    /// Characters in a line, 0 means 80.
+    #[prost(uint32, tag = "2")]
+    pub columns: u32,
+}
+/// A command to run and watch.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RunExecRequest {
+    /// The command.
+    #[prost(message, optional, tag = "1")]
+    pub start: ::core::option::Option<StartExecRequest>,
+}
+/// What becomes of it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RunExecResponse {
+    /// As WatchExec tells it; unset in the first response, which says that the command was started.
+    #[prost(message, optional, tag = "1")]
+    pub event: ::core::option::Option<WatchExecResponse>,
 }
 /// One variable.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -228,6 +284,149 @@ pub struct CancelExecRequest {
 /// The exec has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CancelExecResponse {}
+/// Input for an exec.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SendInputRequest {
+    /// The lease.
+    #[prost(message, optional, tag = "1")]
+    pub lease: ::core::option::Option<Lease>,
+    /// The exec.
+    #[prost(string, tag = "2")]
+    pub exec_id: ::prost::alloc::string::String,
+    /// The position of the first byte in all that SendInput sends; `stdin` of the start does not count.
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+    /// At most 1 MiB.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub data: ::prost::bytes::Bytes,
+    /// Nothing follows.
+    #[prost(bool, tag = "5")]
+    pub close: bool,
+}
+/// The command has it, or will when it reads.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SendInputResponse {
+    /// Bytes taken so far.
+    #[prost(uint64, tag = "1")]
+    pub taken: u64,
+}
+/// A terminal's new size.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResizeTerminalRequest {
+    /// The lease.
+    #[prost(message, optional, tag = "1")]
+    pub lease: ::core::option::Option<Lease>,
+    /// The exec.
+    #[prost(string, tag = "2")]
+    pub exec_id: ::prost::alloc::string::String,
+    /// The size.
+    #[prost(message, optional, tag = "3")]
+    pub terminal: ::core::option::Option<Terminal>,
+}
+/// It has that size.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResizeTerminalResponse {}
+/// A signal for a command.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignalExecRequest {
+    /// The lease.
+    #[prost(message, optional, tag = "1")]
+    pub lease: ::core::option::Option<Lease>,
+    /// The exec.
+    #[prost(string, tag = "2")]
+    pub exec_id: ::prost::alloc::string::String,
+    /// The signal's number on the machine's system, for example 2 for SIGINT.
+    #[prost(int32, tag = "3")]
+    pub signal: i32,
+}
+/// It was sent.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignalExecResponse {}
+/// Bytes for a port.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForwardPortRequest {
+    /// The header comes first, then bytes. The end of the stream is the end of what is sent to the port.
+    #[prost(oneof = "forward_port_request::Part", tags = "1, 2")]
+    pub part: ::core::option::Option<forward_port_request::Part>,
+}
+/// Nested message and enum types in `ForwardPortRequest`.
+pub mod forward_port_request {
+    /// The header comes first, then bytes. The end of the stream is the end of what is sent to the port.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Part {
+        /// Which port.
+        #[prost(message, tag = "1")]
+        Header(super::ForwardPortHeader),
+        /// At most 1 MiB.
+        #[prost(bytes, tag = "2")]
+        Data(::prost::bytes::Bytes),
+    }
+}
+/// A port to connect to.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForwardPortHeader {
+    /// The lease.
+    #[prost(message, optional, tag = "1")]
+    pub lease: ::core::option::Option<Lease>,
+    /// The port of 127.0.0.1.
+    #[prost(uint32, tag = "2")]
+    pub port: u32,
+}
+/// Bytes from a port. The end of the stream is the end of what it sends.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ForwardPortResponse {
+    /// At most 64 KiB. The first response is empty: the connection stands.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub data: ::prost::bytes::Bytes,
+}
+/// A folder to list.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListTreeRequest {
+    /// The lease.
+    #[prost(message, optional, tag = "1")]
+    pub lease: ::core::option::Option<Lease>,
+    /// The folder.
+    #[prost(string, tag = "2")]
+    pub folder: ::prost::alloc::string::String,
+    /// Paths below it that are left out.
+    #[prost(string, repeated, tag = "3")]
+    pub exclude: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Whether files are read for their digests.
+    #[prost(bool, tag = "4")]
+    pub digests: bool,
+}
+/// Some of what lies there.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListTreeResponse {
+    /// At least one entry.
+    #[prost(message, repeated, tag = "1")]
+    pub entries: ::prost::alloc::vec::Vec<TreeEntry>,
+}
+/// A file, folder or symbolic link. Others are not listed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TreeEntry {
+    /// The path below the folder.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// What it is.
+    #[prost(enumeration = "TreeEntryKind", tag = "2")]
+    pub kind: i32,
+    /// Bytes of a file.
+    #[prost(uint64, tag = "3")]
+    pub size: u64,
+    /// The lower nine bits of the mode.
+    #[prost(uint32, tag = "4")]
+    pub mode: u32,
+    /// When it was changed last.
+    #[prost(message, optional, tag = "5")]
+    pub modified: ::core::option::Option<::prost_types::Timestamp>,
+    /// The BLAKE3 of a file, lower-case hexadecimal, if asked for.
+    #[prost(string, tag = "6")]
+    pub digest: ::prost::alloc::string::String,
+    /// Where a symbolic link leads.
+    #[prost(string, tag = "7")]
+    pub target: ::prost::alloc::string::String,
+}
 /// An archive to fetch.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FetchTreeRequest {
@@ -360,6 +559,16 @@ pub struct DrainRequest {}
 /// It takes no further lease.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DrainResponse {}
+/// Asks for the end of a buildlet, or of its machine.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HaltRequest {
+    /// What is to end.
+    #[prost(enumeration = "HaltKind", tag = "1")]
+    pub kind: i32,
+}
+/// It ends.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HaltResponse {}
 /// Why we ended an exec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -378,6 +587,12 @@ pub enum EndedByUs {
     DiskFull = 5,
     /// The buildlet died, or what it watches its execs with: says nothing about the command.
     BuildletDied = 6,
+    /// It used more memory than it may.
+    OutOfMemory = 7,
+    /// It had more processes than it may.
+    TooManyProcesses = 8,
+    /// The work folder held more than it may.
+    WorkFolderFull = 9,
 }
 impl EndedByUs {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -393,6 +608,9 @@ impl EndedByUs {
             Self::Abandoned => "ENDED_BY_US_ABANDONED",
             Self::DiskFull => "ENDED_BY_US_DISK_FULL",
             Self::BuildletDied => "ENDED_BY_US_BUILDLET_DIED",
+            Self::OutOfMemory => "ENDED_BY_US_OUT_OF_MEMORY",
+            Self::TooManyProcesses => "ENDED_BY_US_TOO_MANY_PROCESSES",
+            Self::WorkFolderFull => "ENDED_BY_US_WORK_FOLDER_FULL",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -405,6 +623,83 @@ impl EndedByUs {
             "ENDED_BY_US_ABANDONED" => Some(Self::Abandoned),
             "ENDED_BY_US_DISK_FULL" => Some(Self::DiskFull),
             "ENDED_BY_US_BUILDLET_DIED" => Some(Self::BuildletDied),
+            "ENDED_BY_US_OUT_OF_MEMORY" => Some(Self::OutOfMemory),
+            "ENDED_BY_US_TOO_MANY_PROCESSES" => Some(Self::TooManyProcesses),
+            "ENDED_BY_US_WORK_FOLDER_FULL" => Some(Self::WorkFolderFull),
+            _ => None,
+        }
+    }
+}
+/// The kinds of entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TreeEntryKind {
+    /// Not used.
+    Unspecified = 0,
+    /// A file.
+    File = 1,
+    /// A folder.
+    Folder = 2,
+    /// A symbolic link.
+    Link = 3,
+}
+impl TreeEntryKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TREE_ENTRY_KIND_UNSPECIFIED",
+            Self::File => "TREE_ENTRY_KIND_FILE",
+            Self::Folder => "TREE_ENTRY_KIND_FOLDER",
+            Self::Link => "TREE_ENTRY_KIND_LINK",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TREE_ENTRY_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "TREE_ENTRY_KIND_FILE" => Some(Self::File),
+            "TREE_ENTRY_KIND_FOLDER" => Some(Self::Folder),
+            "TREE_ENTRY_KIND_LINK" => Some(Self::Link),
+            _ => None,
+        }
+    }
+}
+/// What ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum HaltKind {
+    /// Not used.
+    Unspecified = 0,
+    /// The buildlet.
+    Exit = 1,
+    /// The machine, which comes back.
+    Reboot = 2,
+    /// The machine, which does not.
+    PowerOff = 3,
+}
+impl HaltKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "HALT_KIND_UNSPECIFIED",
+            Self::Exit => "HALT_KIND_EXIT",
+            Self::Reboot => "HALT_KIND_REBOOT",
+            Self::PowerOff => "HALT_KIND_POWER_OFF",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "HALT_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "HALT_KIND_EXIT" => Some(Self::Exit),
+            "HALT_KIND_REBOOT" => Some(Self::Reboot),
+            "HALT_KIND_POWER_OFF" => Some(Self::PowerOff),
             _ => None,
         }
     }
@@ -587,6 +882,33 @@ pub mod buildlet_service_client {
                 );
             self.inner.server_streaming(req, path, codec).await
         }
+        /// StartExec and then WatchExec from the beginning, in one call. May be repeated as both may.
+        pub async fn run_exec(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RunExecRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::RunExecResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.buildlet.v1.BuildletService/RunExec",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("farmer.buildlet.v1.BuildletService", "RunExec"),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Says that output up to an offset is durable elsewhere and may be forgotten here.
         pub async fn acknowledge_exec(
             &mut self,
@@ -643,6 +965,123 @@ pub mod buildlet_service_client {
                     GrpcMethod::new("farmer.buildlet.v1.BuildletService", "CancelExec"),
                 );
             self.inner.unary(req, path, codec).await
+        }
+        /// Writes to the standard input of an exec that was started with open_input or a terminal. May be repeated: what was
+        /// taken already is passed over. Waits until the command has room. NOT_FOUND (UNKNOWN_EXEC); FAILED_PRECONDITION
+        /// (INPUT_CLOSED) when the command reads no more or its input was closed.
+        pub async fn send_input(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SendInputRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SendInputResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.buildlet.v1.BuildletService/SendInput",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("farmer.buildlet.v1.BuildletService", "SendInput"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Says how large the terminal of an exec is now. FAILED_PRECONDITION (NO_TERMINAL).
+        pub async fn resize_terminal(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResizeTerminalRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResizeTerminalResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.buildlet.v1.BuildletService/ResizeTerminal",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "farmer.buildlet.v1.BuildletService",
+                        "ResizeTerminal",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Sends a signal to the command of an exec and its process group. Succeeds if it has ended already.
+        pub async fn signal_exec(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SignalExecRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SignalExecResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.buildlet.v1.BuildletService/SignalExec",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("farmer.buildlet.v1.BuildletService", "SignalExec"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Connects to a TCP port of the machine's loopback address and passes bytes both ways until both have ended or the
+        /// lease has. UNAVAILABLE (PORT_CLOSED) if nothing listens there; FAILED_PRECONDITION (NO_NETWORK) if execs have a
+        /// network of their own.
+        pub async fn forward_port(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<
+                Message = super::ForwardPortRequest,
+            >,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ForwardPortResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.buildlet.v1.BuildletService/ForwardPort",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("farmer.buildlet.v1.BuildletService", "ForwardPort"),
+                );
+            self.inner.streaming(req, path, codec).await
         }
         /// Fetches an archive (tar, tar.gz or tar.zst by the URL's ending) and unpacks it into a folder. The buildlet
         /// presents its machine certificate. UNAVAILABLE (FETCH_FAILED) if the server cannot be reached, answers 5xx or breaks
@@ -728,6 +1167,34 @@ pub mod buildlet_service_client {
                 );
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Lists all that lies below a folder, in the order of paths by component, with digests if asked: what a caller needs
+        /// to send only what changed. NOT_FOUND (NO_FOLDER).
+        pub async fn list_tree(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListTreeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ListTreeResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.buildlet.v1.BuildletService/ListTree",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("farmer.buildlet.v1.BuildletService", "ListTree"),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Removes files and folders beneath the work folder; what is not there is fine.
         pub async fn remove_paths(
             &mut self,
@@ -805,6 +1272,29 @@ pub mod buildlet_service_client {
                 .insert(GrpcMethod::new("farmer.buildlet.v1.BuildletService", "Drain"));
             self.inner.unary(req, path, codec).await
         }
+        /// Ends all execs and then the buildlet, or reboots or switches off the machine. FAILED_PRECONDITION (NOT_ALLOWED) if
+        /// the machine's owner did not say how.
+        pub async fn halt(
+            &mut self,
+            request: impl tonic::IntoRequest<super::HaltRequest>,
+        ) -> std::result::Result<tonic::Response<super::HaltResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.buildlet.v1.BuildletService/Halt",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("farmer.buildlet.v1.BuildletService", "Halt"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -849,6 +1339,17 @@ pub mod buildlet_service_server {
             &self,
             request: tonic::Request<super::WatchExecRequest>,
         ) -> std::result::Result<tonic::Response<Self::WatchExecStream>, tonic::Status>;
+        /// Server streaming response type for the RunExec method.
+        type RunExecStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::RunExecResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// StartExec and then WatchExec from the beginning, in one call. May be repeated as both may.
+        async fn run_exec(
+            &self,
+            request: tonic::Request<super::RunExecRequest>,
+        ) -> std::result::Result<tonic::Response<Self::RunExecStream>, tonic::Status>;
         /// Says that output up to an offset is durable elsewhere and may be forgotten here.
         async fn acknowledge_exec(
             &self,
@@ -863,6 +1364,48 @@ pub mod buildlet_service_server {
             request: tonic::Request<super::CancelExecRequest>,
         ) -> std::result::Result<
             tonic::Response<super::CancelExecResponse>,
+            tonic::Status,
+        >;
+        /// Writes to the standard input of an exec that was started with open_input or a terminal. May be repeated: what was
+        /// taken already is passed over. Waits until the command has room. NOT_FOUND (UNKNOWN_EXEC); FAILED_PRECONDITION
+        /// (INPUT_CLOSED) when the command reads no more or its input was closed.
+        async fn send_input(
+            &self,
+            request: tonic::Request<super::SendInputRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SendInputResponse>,
+            tonic::Status,
+        >;
+        /// Says how large the terminal of an exec is now. FAILED_PRECONDITION (NO_TERMINAL).
+        async fn resize_terminal(
+            &self,
+            request: tonic::Request<super::ResizeTerminalRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResizeTerminalResponse>,
+            tonic::Status,
+        >;
+        /// Sends a signal to the command of an exec and its process group. Succeeds if it has ended already.
+        async fn signal_exec(
+            &self,
+            request: tonic::Request<super::SignalExecRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SignalExecResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ForwardPort method.
+        type ForwardPortStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ForwardPortResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Connects to a TCP port of the machine's loopback address and passes bytes both ways until both have ended or the
+        /// lease has. UNAVAILABLE (PORT_CLOSED) if nothing listens there; FAILED_PRECONDITION (NO_NETWORK) if execs have a
+        /// network of their own.
+        async fn forward_port(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::ForwardPortRequest>>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ForwardPortStream>,
             tonic::Status,
         >;
         /// Fetches an archive (tar, tar.gz or tar.zst by the URL's ending) and unpacks it into a folder. The buildlet
@@ -895,6 +1438,18 @@ pub mod buildlet_service_server {
             &self,
             request: tonic::Request<super::ReadTreeRequest>,
         ) -> std::result::Result<tonic::Response<Self::ReadTreeStream>, tonic::Status>;
+        /// Server streaming response type for the ListTree method.
+        type ListTreeStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ListTreeResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Lists all that lies below a folder, in the order of paths by component, with digests if asked: what a caller needs
+        /// to send only what changed. NOT_FOUND (NO_FOLDER).
+        async fn list_tree(
+            &self,
+            request: tonic::Request<super::ListTreeRequest>,
+        ) -> std::result::Result<tonic::Response<Self::ListTreeStream>, tonic::Status>;
         /// Removes files and folders beneath the work folder; what is not there is fine.
         async fn remove_paths(
             &self,
@@ -917,6 +1472,12 @@ pub mod buildlet_service_server {
             &self,
             request: tonic::Request<super::DrainRequest>,
         ) -> std::result::Result<tonic::Response<super::DrainResponse>, tonic::Status>;
+        /// Ends all execs and then the buildlet, or reboots or switches off the machine. FAILED_PRECONDITION (NOT_ALLOWED) if
+        /// the machine's owner did not say how.
+        async fn halt(
+            &self,
+            request: tonic::Request<super::HaltRequest>,
+        ) -> std::result::Result<tonic::Response<super::HaltResponse>, tonic::Status>;
     }
     /// The agent on a worker. The same service whether the coordinator dialled the buildlet or the buildlet dialled out.
     /// Every call that changes something names a lease and its fencing token. The first call with a higher token than any
@@ -1134,6 +1695,52 @@ pub mod buildlet_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/farmer.buildlet.v1.BuildletService/RunExec" => {
+                    #[allow(non_camel_case_types)]
+                    struct RunExecSvc<T: BuildletService>(pub Arc<T>);
+                    impl<
+                        T: BuildletService,
+                    > tonic::server::ServerStreamingService<super::RunExecRequest>
+                    for RunExecSvc<T> {
+                        type Response = super::RunExecResponse;
+                        type ResponseStream = T::RunExecStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RunExecRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as BuildletService>::run_exec(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RunExecSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/farmer.buildlet.v1.BuildletService/AcknowledgeExec" => {
                     #[allow(non_camel_case_types)]
                     struct AcknowledgeExecSvc<T: BuildletService>(pub Arc<T>);
@@ -1221,6 +1828,190 @@ pub mod buildlet_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.buildlet.v1.BuildletService/SendInput" => {
+                    #[allow(non_camel_case_types)]
+                    struct SendInputSvc<T: BuildletService>(pub Arc<T>);
+                    impl<
+                        T: BuildletService,
+                    > tonic::server::UnaryService<super::SendInputRequest>
+                    for SendInputSvc<T> {
+                        type Response = super::SendInputResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SendInputRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as BuildletService>::send_input(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SendInputSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.buildlet.v1.BuildletService/ResizeTerminal" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResizeTerminalSvc<T: BuildletService>(pub Arc<T>);
+                    impl<
+                        T: BuildletService,
+                    > tonic::server::UnaryService<super::ResizeTerminalRequest>
+                    for ResizeTerminalSvc<T> {
+                        type Response = super::ResizeTerminalResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResizeTerminalRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as BuildletService>::resize_terminal(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResizeTerminalSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.buildlet.v1.BuildletService/SignalExec" => {
+                    #[allow(non_camel_case_types)]
+                    struct SignalExecSvc<T: BuildletService>(pub Arc<T>);
+                    impl<
+                        T: BuildletService,
+                    > tonic::server::UnaryService<super::SignalExecRequest>
+                    for SignalExecSvc<T> {
+                        type Response = super::SignalExecResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SignalExecRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as BuildletService>::signal_exec(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SignalExecSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.buildlet.v1.BuildletService/ForwardPort" => {
+                    #[allow(non_camel_case_types)]
+                    struct ForwardPortSvc<T: BuildletService>(pub Arc<T>);
+                    impl<
+                        T: BuildletService,
+                    > tonic::server::StreamingService<super::ForwardPortRequest>
+                    for ForwardPortSvc<T> {
+                        type Response = super::ForwardPortResponse;
+                        type ResponseStream = T::ForwardPortStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::ForwardPortRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as BuildletService>::forward_port(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ForwardPortSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
@@ -1363,6 +2154,52 @@ pub mod buildlet_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/farmer.buildlet.v1.BuildletService/ListTree" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListTreeSvc<T: BuildletService>(pub Arc<T>);
+                    impl<
+                        T: BuildletService,
+                    > tonic::server::ServerStreamingService<super::ListTreeRequest>
+                    for ListTreeSvc<T> {
+                        type Response = super::ListTreeResponse;
+                        type ResponseStream = T::ListTreeStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListTreeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as BuildletService>::list_tree(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListTreeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/farmer.buildlet.v1.BuildletService/RemovePaths" => {
                     #[allow(non_camel_case_types)]
                     struct RemovePathsSvc<T: BuildletService>(pub Arc<T>);
@@ -1482,6 +2319,50 @@ pub mod buildlet_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DrainSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.buildlet.v1.BuildletService/Halt" => {
+                    #[allow(non_camel_case_types)]
+                    struct HaltSvc<T: BuildletService>(pub Arc<T>);
+                    impl<
+                        T: BuildletService,
+                    > tonic::server::UnaryService<super::HaltRequest> for HaltSvc<T> {
+                        type Response = super::HaltResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::HaltRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as BuildletService>::halt(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = HaltSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -6,13 +6,14 @@ use api::buildlet as wire;
 use types::{ExecId, Fence};
 
 use crate::{
-    exec::{End, Exec, How},
+    exec::{End, Exec, How, Limits},
     fetch::Archive,
     folder::RelativePath,
+    input::Size,
     keeper::StopReason,
     lease::Lease,
-    machine::{CallError, ExecRequest, Output, TreePart},
-    tree::Format,
+    machine::{CallError, ExecRequest, HaltKind, Output, TreePart},
+    tree::{self, Format, Kind},
 };
 
 /// The longest standard input.
@@ -67,6 +68,10 @@ pub(super) fn exec_request(request: wire::StartExecRequest) -> Result<ExecReques
     if request.stdin.len() > MAX_STDIN {
         return Err(bad("standard input is longer than 1 MiB"));
     }
+    let open_input = request.open_input;
+    if (open_input || request.terminal.is_some()) && !request.stdin.is_empty() {
+        return Err(bad("input that stays open is sent by SendInput, from the beginning"));
+    }
     let timeout = match &request.timeout {
         None => DEFAULT_TIMEOUT,
         Some(timeout) => Duration::try_from(*timeout).map_err(|_| bad("the timeout is negative"))?,
@@ -83,7 +88,68 @@ pub(super) fn exec_request(request: wire::StartExecRequest) -> Result<ExecReques
         } else {
             request.max_output_bytes
         },
+        limits: Limits {
+            memory_bytes: (request.max_memory_bytes > 0).then_some(request.max_memory_bytes),
+            processes: (request.max_processes > 0).then_some(request.max_processes),
+            work_bytes: (request.max_work_bytes > 0).then_some(request.max_work_bytes),
+        },
+        open_input,
+        terminal: request.terminal.map(size).transpose()?,
+        network: request.network,
     })
+}
+
+/// The size of a terminal, with what it has if nobody says.
+pub(super) fn size(terminal: wire::Terminal) -> Result<Size, CallError> {
+    let number = |number: u32, default: u16| match number {
+        0 => Ok(default),
+        number => u16::try_from(number).map_err(|_| bad("a terminal cannot be so large")),
+    };
+    Ok(Size { rows: number(terminal.rows, 24)?, columns: number(terminal.columns, 80)? })
+}
+
+/// The number of a signal.
+pub(super) fn signal(number: i32) -> Result<i32, CallError> {
+    match rustix::process::Signal::from_named_raw(number) {
+        Some(_) => Ok(number),
+        None => Err(bad(format_args!("{number} is no signal"))),
+    }
+}
+
+pub(super) fn halt_kind(kind: i32) -> Result<HaltKind, CallError> {
+    match wire::HaltKind::try_from(kind).unwrap_or_default() {
+        wire::HaltKind::Exit => Ok(HaltKind::Exit),
+        wire::HaltKind::Reboot => Ok(HaltKind::Reboot),
+        wire::HaltKind::PowerOff => Ok(HaltKind::PowerOff),
+        wire::HaltKind::Unspecified => Err(bad("it was not said what is to end")),
+    }
+}
+
+pub(super) fn entries_to_wire(entries: Vec<tree::Entry>) -> wire::ListTreeResponse {
+    wire::ListTreeResponse { entries: entries.into_iter().map(entry_to_wire).collect() }
+}
+
+fn entry_to_wire(entry: tree::Entry) -> wire::TreeEntry {
+    let mut wire = wire::TreeEntry {
+        path: entry.path.to_string_lossy().into_owned(),
+        mode: entry.mode,
+        modified: Some(prost_types::Timestamp { seconds: entry.modified.0, nanos: entry.modified.1 }),
+        ..Default::default()
+    };
+    let kind = match entry.kind {
+        Kind::File { size, digest } => {
+            wire.size = size;
+            wire.digest = digest.unwrap_or_default();
+            wire::TreeEntryKind::File
+        }
+        Kind::Folder => wire::TreeEntryKind::Folder,
+        Kind::Link(target) => {
+            wire.target = target.to_string_lossy().into_owned();
+            wire::TreeEntryKind::Link
+        }
+    };
+    wire.kind = kind.into();
+    wire
 }
 
 fn variable(variable: wire::EnvironmentVariable) -> Result<(String, String), CallError> {
@@ -137,6 +203,9 @@ fn reason_to_wire(reason: StopReason) -> wire::EndedByUs {
         StopReason::Abandoned => wire::EndedByUs::Abandoned,
         StopReason::DiskFull => wire::EndedByUs::DiskFull,
         StopReason::BuildletDied => wire::EndedByUs::BuildletDied,
+        StopReason::OutOfMemory => wire::EndedByUs::OutOfMemory,
+        StopReason::TooManyProcesses => wire::EndedByUs::TooManyProcesses,
+        StopReason::WorkFolderFull => wire::EndedByUs::WorkFolderFull,
     }
 }
 
@@ -183,6 +252,11 @@ mod tests {
                 request.environment.push(wire::EnvironmentVariable { name, value: String::new() });
             },
             |request| request.environment.push(wire::EnvironmentVariable::default()),
+            |request| request.terminal = Some(wire::Terminal { rows: 1 << 20, columns: 1 }),
+            |request| {
+                request.open_input = true;
+                request.stdin = b"x".to_vec().into();
+            },
         ];
         for (number, change) in changes.iter().enumerate() {
             let mut request = request();

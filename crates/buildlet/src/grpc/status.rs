@@ -24,6 +24,11 @@ impl From<CallError> for Status {
             }
             CallError::UnknownExec(_) => (Code::NotFound, "UNKNOWN_EXEC"),
             CallError::Acknowledged { .. } => (Code::OutOfRange, "OUTPUT_ACKNOWLEDGED"),
+            CallError::InputClosed => (Code::FailedPrecondition, "INPUT_CLOSED"),
+            CallError::NoTerminal => (Code::FailedPrecondition, "NO_TERMINAL"),
+            CallError::PortClosed { .. } => (Code::Unavailable, "PORT_CLOSED"),
+            CallError::NoNetwork => (Code::FailedPrecondition, "NO_NETWORK"),
+            CallError::NotAllowed(_) => (Code::FailedPrecondition, "NOT_ALLOWED"),
             CallError::BadArchive(_) | CallError::BrokenOff => (Code::InvalidArgument, "BAD_ARCHIVE"),
             CallError::Fetch(FetchError::Failed { .. }) => (Code::Unavailable, "FETCH_FAILED"),
             CallError::Fetch(FetchError::Refused { .. }) => (Code::FailedPrecondition, "FETCH_REFUSED"),
@@ -84,6 +89,15 @@ mod tests {
             ),
             (disk(io::ErrorKind::StorageFull), Code::ResourceExhausted, "DISK_FULL"),
             (disk(io::ErrorKind::Other), Code::Internal, "DISK_FAILED"),
+            (CallError::InputClosed, Code::FailedPrecondition, "INPUT_CLOSED"),
+            (CallError::NoTerminal, Code::FailedPrecondition, "NO_TERMINAL"),
+            (
+                CallError::PortClosed { port: 1, source: io::ErrorKind::ConnectionRefused.into() },
+                Code::Unavailable,
+                "PORT_CLOSED",
+            ),
+            (CallError::NoNetwork, Code::FailedPrecondition, "NO_NETWORK"),
+            (CallError::NotAllowed("rebooted"), Code::FailedPrecondition, "NOT_ALLOWED"),
             (CallError::ShuttingDown, Code::Unavailable, "SHUTTING_DOWN"),
         ];
         for (error, code, reason) in table {

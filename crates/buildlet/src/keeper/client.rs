@@ -12,11 +12,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::{
-    cmsg_space,
-    io::IoSlice,
-    net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
-};
+use serde::de::DeserializeOwned;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::{
@@ -28,7 +24,9 @@ use tokio::{
 };
 
 use super::{
+    descriptors,
     message::{self, Command, FromWarden, ToWarden},
+    seal::View,
     serve::Request,
 };
 
@@ -47,6 +45,9 @@ pub(crate) enum KeeperError {
     /// It could not start a warden.
     #[error("the keeper could not start a warden")]
     NoWarden(#[source] io::Error),
+    /// It could not show commands the new work folder.
+    #[error("the keeper cannot use the new work folder: {0}")]
+    Follow(String),
 }
 
 /// The running keeper.
@@ -62,10 +63,12 @@ pub(crate) struct Keeper {
 pub(crate) struct Start {
     /// Where output goes.
     pub(crate) spool: OwnedFd,
-    /// The working folder.
-    pub(crate) folder: OwnedFd,
-    /// Standard input, if there is any.
+    /// Standard input, if there is any: the inner side of the terminal, if that is what it is.
     pub(crate) stdin: Option<OwnedFd>,
+    /// The other side of the terminal.
+    pub(crate) terminal: Option<OwnedFd>,
+    /// The lists of control groups to join.
+    pub(crate) groups: Vec<OwnedFd>,
 }
 
 /// What the keeper found that no warden looks after.
@@ -99,6 +102,19 @@ impl Keeper {
         start().map_err(KeeperError::Start)
     }
 
+    /// What commands will see of the machine: the first thing that the keeper says.
+    pub(crate) async fn view(&self) -> Result<View, KeeperError> {
+        read(&mut *self.socket.lock().await).await.map_err(KeeperError::Lost)
+    }
+
+    /// Shows commands the folder that has taken the work folder's place. Only when nothing runs.
+    pub(crate) async fn follow(&self) -> Result<(), KeeperError> {
+        let mut socket = self.socket.lock().await;
+        send(&socket, Request::Follow, &[]).await.map_err(KeeperError::Lost)?;
+        let failed: Option<String> = read(&mut socket).await.map_err(KeeperError::Lost)?;
+        failed.map_or(Ok(()), |why| Err(KeeperError::Follow(why)))
+    }
+
     /// Waits until the keeper is dead, which it never should be.
     pub(crate) async fn died(&self) {
         let _ = self.child.lock().await.wait().await;
@@ -123,8 +139,9 @@ impl Keeper {
         let frame = message::frame(&ToWarden::Start(command.clone())).map_err(KeeperError::NoWarden)?;
         let (ours, theirs) = StdUnixStream::pair().map_err(KeeperError::NoWarden)?;
         ours.set_nonblocking(true).map_err(KeeperError::NoWarden)?;
-        let mut fds = vec![theirs.as_fd(), start.spool.as_fd(), start.folder.as_fd()];
-        fds.extend(start.stdin.as_ref().map(AsFd::as_fd));
+        let mut fds = vec![theirs.as_fd(), start.spool.as_fd()];
+        let others = start.stdin.iter().chain(&start.terminal).chain(&start.groups);
+        fds.extend(others.map(AsFd::as_fd));
         {
             let socket = self.socket.lock().await;
             send(&socket, Request::Start, &fds).await.map_err(KeeperError::Lost)?;
@@ -147,18 +164,17 @@ impl Keeper {
     }
 }
 
+/// Reads a message.
+async fn read<T: DeserializeOwned>(socket: &mut UnixStream) -> io::Result<T> {
+    let mut header = [0; 4];
+    socket.read_exact(&mut header).await?;
+    let mut body = vec![0; message::body_length(header)?];
+    socket.read_exact(&mut body).await?;
+    message::parse(&body)
+}
+
 async fn send(socket: &UnixStream, request: Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let byte = [request.byte()];
-    let attempt = || {
-        let mut space = [std::mem::MaybeUninit::uninit(); cmsg_space!(ScmRights(4))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
-            return Err(io::Error::other("too many descriptors"));
-        }
-        sendmsg(socket, &[IoSlice::new(&byte)], &mut ancillary, SendFlags::NOSIGNAL)?;
-        Ok(())
-    };
-    socket.async_io(Interest::WRITABLE, attempt).await
+    socket.async_io(Interest::WRITABLE, || descriptors::send(socket, request.byte(), fds)).await
 }
 
 /// The connection to one warden.

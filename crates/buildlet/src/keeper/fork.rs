@@ -1,13 +1,39 @@
-//! The one audited use of `unsafe` in this crate: `fork` without `exec`.
+//! The one audited use of `unsafe` in this crate: `fork` without `exec`, `unshare`, and `signal`.
 //!
 //! A warden could be a program started anew, but that costs a dynamic link of the whole binary for each exec: about a
 //! millisecond, where a fork of the keeper costs a tenth of that. A child of `fork` may do anything only if its parent
 //! had one thread; otherwise locks may be held for ever by threads that it does not have. So that is checked each time.
-#![expect(unsafe_code, reason = "`fork` has no safe form; the check below is what makes it sound")]
+//!
+//! `unshare` has the same condition: what it takes from other threads' view may be a descriptor table that they rely on.
+#![expect(
+    unsafe_code,
+    reason = "`fork`, `unshare` and `signal` have no safe form; what is said at each makes them sound"
+)]
 
 use std::{io, os::unix::fs::MetadataExt, panic::AssertUnwindSafe};
 
-use rustix::process::Pid;
+use rustix::{process::Pid, thread::UnshareFlags};
+
+/// Gives this process namespaces of its own.
+pub(super) fn unshare(namespaces: UnshareFlags) -> io::Result<()> {
+    if threads()? != 1 {
+        return Err(io::Error::other("the keeper has more than one thread"));
+    }
+    // SAFETY: There is no other thread that could lose descriptors or file system state that it counts on.
+    unsafe { rustix::thread::unshare_unsafe(namespaces) }.map_err(io::Error::from)
+}
+
+/// Has signals do what they do by default, here and in all that is started from here. Who starts a buildlet in the
+/// background may have it ignore some, and a shell cannot trap what was ignored when it began.
+pub(super) fn heed_signals() {
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGCHLD, libc::SIGALRM]
+        .into_iter()
+        .chain([libc::SIGUSR1, libc::SIGUSR2, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU])
+    {
+        // SAFETY: No function is installed, so none can run at a wrong moment.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
 
 /// Runs `child` in a process of its own, which ends with it. Returns the process's id.
 pub(super) fn fork(child: impl FnOnce()) -> io::Result<Pid> {

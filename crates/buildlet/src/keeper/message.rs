@@ -11,12 +11,29 @@ pub(crate) struct Command {
     pub(crate) argv: Vec<String>,
     /// The whole environment.
     pub(crate) environment: Vec<(String, String)>,
-    /// What a program name with a separator is relative to.
+    /// What a program name with a separator is relative to, as the command sees it.
     pub(crate) work_folder: String,
+    /// The working folder, relative to that.
+    pub(crate) folder: String,
+    /// Standard input comes with the request to start; else there is none.
+    pub(crate) stdin: bool,
+    /// Standard input is a terminal, whose other side comes too, and output goes there.
+    pub(crate) terminal: bool,
+    /// The command sees only what the keeper's seal shows.
+    pub(crate) sealed: bool,
+    /// The command gets namespaces of its own.
+    pub(crate) apart: Option<Apart>,
     /// How long it may run.
     pub(crate) timeout_ms: u64,
     /// How many bytes it may write.
     pub(crate) max_output_bytes: u64,
+}
+
+/// What a command with namespaces of its own shares with the machine nevertheless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Apart {
+    /// The network.
+    pub(crate) network: bool,
 }
 
 /// Why an exec is ended by us.
@@ -32,6 +49,12 @@ pub enum StopReason {
     Abandoned,
     /// The disk is nearly full.
     DiskFull,
+    /// It needs more memory than it may have.
+    OutOfMemory,
+    /// It starts more processes than it may.
+    TooManyProcesses,
+    /// The work folder holds more than it may.
+    WorkFolderFull,
     /// The buildlet or its warden died.
     BuildletDied,
 }
@@ -43,6 +66,8 @@ pub(crate) enum ToWarden {
     Start(Command),
     /// End it: SIGTERM, then SIGKILL after a grace; at once if that is zero.
     Stop { reason: StopReason, grace_ms: u64 },
+    /// Send the command a signal.
+    Signal { number: i32 },
 }
 
 /// From a warden to the buildlet. Bytes are those in the spool.

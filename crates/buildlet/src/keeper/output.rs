@@ -53,6 +53,11 @@ impl Output {
         Ok((Self { pipe, spool, waste: None, bytes: 0, limit, copies: false }, writer))
     }
 
+    /// From a terminal, which must not block, into the spool.
+    pub(super) fn of_terminal(terminal: OwnedFd, spool: OwnedFd, limit: u64) -> Self {
+        Self { pipe: terminal, spool, waste: None, bytes: 0, limit, copies: true }
+    }
+
     /// Bytes in the spool.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
@@ -65,8 +70,8 @@ impl Output {
 
     /// Moves what is there, up to one step, without waiting.
     pub(super) fn step(&mut self) -> Moved {
-        if let Some(waste) = &self.waste {
-            return outcome(splice_some(&self.pipe, waste, None, STEP));
+        if self.waste.is_some() {
+            return self.throw_away();
         }
         let room = self.limit.saturating_sub(self.bytes).min(STEP as u64) as usize;
         if room == 0 {
@@ -76,9 +81,12 @@ impl Output {
         match moved {
             Err(Errno::INVAL) if !self.copies => {
                 self.copies = true;
+                let _ = rustix::fs::fcntl_setfl(&self.pipe, OFlags::NONBLOCK);
                 self.step()
             }
             Err(Errno::AGAIN) => Moved::Empty,
+            // A terminal that nobody has open any more.
+            Err(Errno::IO) if self.copies => Moved::Closed,
             Err(_) => {
                 self.discard();
                 Moved::DiskFull
@@ -95,13 +103,22 @@ impl Output {
     /// Exactly as much as it may write is not too much: only another byte is.
     fn at_limit(&mut self) -> Moved {
         self.discard();
-        let Some(waste) = &self.waste else { return Moved::OverLimit };
-        match outcome(splice_some(&self.pipe, waste, None, STEP)) {
+        if self.waste.is_none() {
+            return Moved::OverLimit;
+        }
+        match self.throw_away() {
             Moved::Some => Moved::OverLimit,
             other => {
                 self.waste = None;
                 other
             }
+        }
+    }
+
+    fn throw_away(&self) -> Moved {
+        match &self.waste {
+            Some(waste) if !self.copies => outcome(splice_some(&self.pipe, waste, None, STEP)),
+            _ => outcome(rustix::io::read(&self.pipe, &mut [0; 16 << 10])),
         }
     }
 
@@ -112,7 +129,6 @@ impl Output {
     }
 
     fn copy(&mut self, room: usize) -> Result<usize, Errno> {
-        rustix::fs::fcntl_setfl(&self.pipe, OFlags::NONBLOCK)?;
         let mut buffer = vec![0; room.min(64 << 10)];
         let read = rustix::io::read(&self.pipe, &mut buffer)?;
         let mut rest = &buffer[..read];

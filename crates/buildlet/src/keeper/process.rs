@@ -76,6 +76,37 @@ pub(super) fn descendants(except: &HashSet<Pid>) -> Vec<Pid> {
     found
 }
 
+/// What a tree of processes uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) processes: u32,
+    pub(crate) memory_bytes: u64,
+}
+
+/// What all processes below the parent of a command use: its warden, that is, which inherits whatever it loses.
+pub(crate) fn usage(command: u32) -> Usage {
+    let line = fs::read(format!("/proc/{command}/stat")).unwrap_or_default();
+    let Some(warden) = parse_stat(&line).map(|stat| stat.parent) else { return Usage::default() };
+    let mut children = by_parent();
+    let mut usage = Usage::default();
+    let mut parents = vec![warden];
+    while let Some(parent) = parents.pop() {
+        for (pid, _) in children.remove(&parent).unwrap_or_default() {
+            parents.push(pid);
+            usage.processes += 1;
+            usage.memory_bytes += resident(pid);
+        }
+    }
+    usage
+}
+
+fn resident(pid: i32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib: u64 = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0);
+    kib << 10
+}
+
 /// Sends a signal to each process, or, for SIGKILL, to their groups: no member of a group can fork its way out of that.
 pub(super) fn signal_all(processes: &[Pid], signal: Signal) {
     let own_group = getpgid(None).ok();

@@ -3,7 +3,6 @@
 use std::{
     collections::HashSet,
     io::{self, Write},
-    mem::MaybeUninit,
     os::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
@@ -12,18 +11,16 @@ use std::{
 };
 
 use rustix::{
-    cmsg_space,
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags, open},
-    io::IoSliceMut,
-    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
     process::{Pid, getpid, set_child_subreaper, setsid},
 };
 
 use super::{
-    fork,
+    descriptors, fork, message,
     process::{self, Reaped},
-    warden::{self, Descriptors},
+    seal::{Sealing, Way},
+    warden,
 };
 
 /// How often the dead are looked after while wardens run.
@@ -34,12 +31,14 @@ const FAREWELL: Duration = Duration::from_secs(3);
 /// A request: one byte, with descriptors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Request {
-    /// Fork a warden: its socket, the spool, the folder, perhaps standard input.
+    /// Fork a warden: its socket, the spool, and what else the exec needs.
     Start,
     /// Hold a descriptor as long as anything of this buildlet lives: its lock.
     Hold,
     /// End what no warden looks after. Answered by two numbers: how many there were, and how many are left.
     Prove,
+    /// Another folder has taken the work folder's place: show commands that. Answered by what went wrong, if anything did.
+    Follow,
 }
 
 impl Request {
@@ -48,29 +47,41 @@ impl Request {
             Self::Start => b'S',
             Self::Hold => b'H',
             Self::Prove => b'P',
+            Self::Follow => b'F',
         }
     }
 
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Start, Self::Hold, Self::Prove].into_iter().find(|request| request.byte() == byte)
+        [Self::Start, Self::Hold, Self::Prove, Self::Follow]
+            .into_iter()
+            .find(|request| request.byte() == byte)
     }
 }
 
 /// Serves the buildlet at the other end of standard input until it is gone, then ends everything.
-pub(crate) fn serve() -> io::Result<()> {
+pub(crate) fn serve(sealing: &Sealing) -> io::Result<()> {
     // Away from the terminal's and the caller's signals: only the buildlet's end ends us.
     let _ = setsid();
+    fork::heed_signals();
     set_child_subreaper(Some(getpid()))?;
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
-    Serving { socket, wardens: HashSet::new(), held: Vec::new() }.run()
+    let (view, way) = sealing.enter();
+    message::send(&socket, &view)?;
+    let mut serving = Serving { socket, way, wardens: HashSet::new(), spare: None, held: Vec::new() };
+    serving.spare = serving.fork_spare().ok();
+    serving.run()
 }
 
 struct Serving {
     socket: UnixStream,
+    /// None if commands see the work folder where it is.
+    way: Option<Way>,
     wardens: HashSet<Pid>,
+    /// The warden that waits for an exec.
+    spare: Option<UnixStream>,
     held: Vec<OwnedFd>,
 }
 
@@ -83,6 +94,10 @@ impl Serving {
                 Some((Request::Start, fds)) => self.start(fds),
                 Some((Request::Hold, fds)) => self.held.extend(fds),
                 Some((Request::Prove, _)) => self.prove()?,
+                Some((Request::Follow, _)) => {
+                    let followed = self.way.as_ref().map_or(Ok(()), Way::follow);
+                    message::send(&self.socket, &followed.err().map(|error| error.to_string()))?;
+                }
                 None => return self.farewell(),
             }
         }
@@ -92,7 +107,8 @@ impl Serving {
     fn wait(&mut self) -> io::Result<()> {
         loop {
             let interval = Timespec::try_from(REAP_INTERVAL).ok();
-            let timeout = if self.wardens.is_empty() { None } else { interval.as_ref() };
+            let idle = self.wardens.len() <= usize::from(self.spare.is_some());
+            let timeout = if idle { None } else { interval.as_ref() };
             let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
             match poll(&mut fds, timeout) {
                 Ok(0) => {
@@ -117,36 +133,38 @@ impl Serving {
     }
 
     fn receive(&mut self) -> io::Result<Option<(Request, Vec<OwnedFd>)>> {
-        let mut byte = [0];
-        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(4))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let read = recvmsg(
-            &self.socket,
-            &mut [IoSliceMut::new(&mut byte)],
-            &mut ancillary,
-            RecvFlags::CMSG_CLOEXEC,
-        )?;
-        if read.bytes == 0 {
-            return Ok(None);
-        }
-        let fds = ancillary.drain().filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-            _ => None,
-        });
-        let fds = fds.flatten().collect();
-        let request = Request::from_byte(byte[0])
+        let Some((byte, fds)) = descriptors::receive(&self.socket)? else { return Ok(None) };
+        let request = Request::from_byte(byte)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a request that is not known"))?;
         Ok(Some((request, fds)))
     }
 
+    /// Hands an exec to the warden that waits for one, and has another wait for the next.
     fn start(&mut self, fds: Vec<OwnedFd>) {
-        let mut fds = fds.into_iter();
-        let (Some(control), Some(spool), Some(folder)) = (fds.next(), fds.next(), fds.next()) else { return };
-        let descriptors = Descriptors { control, spool, folder, stdin: fds.next() };
-        // The descriptors go either way, so a failed fork shows as a socket that closes.
-        if let Ok(pid) = fork::fork(|| warden::run(descriptors)) {
-            self.wardens.insert(pid);
+        let lent: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        let handed = |spare: &UnixStream| descriptors::send(spare, Request::Start.byte(), &lent).is_ok();
+        let taken = self.spare.take().is_some_and(|spare| handed(&spare));
+        if !taken {
+            // It was killed, or could not be forked. The descriptors go either way, so that a failure shows as a
+            // socket that closes.
+            let _ = self.fork_spare().is_ok_and(|spare| handed(&spare));
         }
+        drop(lent);
+        drop(fds);
+        self.spare = self.fork_spare().ok();
+    }
+
+    /// Forks a warden ahead of its exec, which then need not wait for that.
+    fn fork_spare(&mut self) -> io::Result<UnixStream> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let mut ours = Some(ours);
+        let pid = fork::fork(|| {
+            // Only the keeper's end may be left: it is by its end that the warden sees that of the keeper.
+            ours.take();
+            warden::run(theirs);
+        })?;
+        self.wardens.insert(pid);
+        ours.ok_or_else(|| io::Error::other("a warden took the keeper's end"))
     }
 
     /// Waits for wardens that are about to be gone: only when they are is what they left ours. A warden's socket closes a
@@ -179,6 +197,7 @@ impl Serving {
     /// The buildlet is gone. Wardens see that too; what they do not end in time is ended here.
     fn farewell(mut self) -> io::Result<()> {
         let begin = tokio::time::Instant::now();
+        self.spare = None;
         loop {
             self.reap();
             if self.wardens.is_empty() || begin.elapsed() > FAREWELL {

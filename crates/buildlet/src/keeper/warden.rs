@@ -9,26 +9,24 @@ use std::{
     time::Duration,
 };
 
+use cap_std::{ambient_authority, fs::Dir};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, PidfdFlags, Signal, WaitStatus, fchdir, getpid, pidfd_open, set_child_subreaper, setsid},
+    process::{
+        Pid, PidfdFlags, Signal, WaitStatus, fchdir, getpid, kill_process_group, pidfd_open,
+        set_child_subreaper, setsid,
+    },
 };
 use tokio::time::Instant;
 
 use super::{
+    apart::{self, FromFirst, Input},
+    descriptors,
     message::{self, Command, Ended, FromWarden, StopReason, ToWarden},
     output::{Moved, Output},
     process::{self, Reaped},
     start::{self, Streams},
 };
-
-/// What comes with the request to start an exec.
-pub(super) struct Descriptors {
-    pub(super) control: OwnedFd,
-    pub(super) spool: OwnedFd,
-    pub(super) folder: OwnedFd,
-    pub(super) stdin: Option<OwnedFd>,
-}
 
 /// How long a command has between SIGTERM and SIGKILL when it runs out of time, output or disk.
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
@@ -37,16 +35,27 @@ const REAP_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the buildlet hears of more output at most.
 const NEWS_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Runs one exec from its start to its end. Nobody is left to tell of errors but the other end of the socket.
-pub(super) fn run(descriptors: Descriptors) {
-    let control = UnixStream::from(descriptors.control);
+/// Waits for an exec and runs it from its start to its end. Nobody is left to tell of errors but the other end of the
+/// exec's socket. All that can be done before there is an exec is done before: it costs the exec nothing.
+pub(super) fn run(keeper: UnixStream) {
     let _ = setsid();
-    let started = set_child_subreaper(Some(getpid()))
-        .and_then(|()| fchdir(&descriptors.folder))
-        .map_err(|error| format!("cannot prepare the exec: {error}"));
-    drop(descriptors.folder);
+    let prepared = set_child_subreaper(Some(getpid()));
+    // If memory runs out, the system should choose a build, and not the buildlet.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "500");
+    let Ok(Some((_, fds))) = descriptors::receive(&keeper) else { return };
+    drop(keeper);
+    let mut fds = fds.into_iter();
+    let (Some(control), Some(spool)) = (fds.next(), fds.next()) else { return };
+    let control = UnixStream::from(control);
     let Ok(Some(ToWarden::Start(command))) = message::receive(&control) else { return };
-    let exec = started.and_then(|()| Exec::start(&control, &command, descriptors.spool, descriptors.stdin));
+    // Standard input, then the other side if that is a terminal, then the lists of control groups to join.
+    let stdin = if command.stdin { fds.next() } else { None };
+    let terminal = if command.terminal { fds.next() } else { None };
+    let exec = prepared
+        .map_err(Into::into)
+        .and_then(|()| prepare(&command, fds))
+        .map_err(|error| format!("cannot prepare the exec: {error}"))
+        .and_then(|()| Exec::start(&control, &command, spool, stdin, terminal));
     match exec {
         Ok(exec) => exec.watch(),
         Err(reason) => {
@@ -55,10 +64,23 @@ pub(super) fn run(descriptors: Descriptors) {
     }
 }
 
+/// Joins the groups that set limits, and goes to the working folder, as the command sees it.
+fn prepare(command: &Command, groups: impl Iterator<Item = OwnedFd>) -> std::io::Result<()> {
+    for group in groups {
+        rustix::io::write(&group, b"0")?;
+    }
+    let work = Dir::open_ambient_dir(&command.work_folder, ambient_authority())?;
+    let folder = if command.folder.is_empty() { work } else { work.open_dir(&command.folder)? };
+    Ok(fchdir(&folder)?)
+}
+
 /// An exec that runs.
 struct Exec<'a> {
     control: &'a UnixStream,
+    /// The command, or the first process of its namespaces.
     main: Pid,
+    /// What that process tells.
+    first: Option<UnixStream>,
     pidfd: OwnedFd,
     output: Output,
     output_closed: bool,
@@ -79,13 +101,26 @@ impl<'a> Exec<'a> {
         command: &Command,
         spool: OwnedFd,
         stdin: Option<OwnedFd>,
+        terminal: Option<OwnedFd>,
     ) -> Result<Self, String> {
         let failed = |error: std::io::Error| format!("cannot prepare the exec: {error}");
-        let (output, writer) = Output::new(spool, command.max_output_bytes).map_err(failed)?;
-        // If memory runs out, the system should choose a build, and not the buildlet.
-        let _ = std::fs::write("/proc/self/oom_score_adj", "500");
+        let (output, input) = match (terminal, stdin) {
+            (Some(terminal), Some(inner)) => {
+                (Output::of_terminal(terminal, spool, command.max_output_bytes), Input::Terminal(inner))
+            }
+            (_, stdin) => {
+                let (output, writer) = Output::new(spool, command.max_output_bytes).map_err(failed)?;
+                (output, Input::Streams(Streams { stdin, output: writer }))
+            }
+        };
         let started = Instant::now();
-        let main = start::start(command, Streams { stdin, output: writer })?;
+        let (main, first) = match (command.apart, input) {
+            (Some(apart), input) => {
+                apart::start(command, apart, input).map(|(main, first)| (main, Some(first)))?
+            }
+            (None, Input::Streams(streams)) => (start::start(command, streams)?, None),
+            (None, Input::Terminal(terminal)) => (start::start_on(&terminal, command)?, None),
+        };
         let pidfd = pidfd_open(main, PidfdFlags::empty()).map_err(|error| {
             process::kill_all(|_, _| {}, &HashSet::new());
             failed(error.into())
@@ -93,6 +128,7 @@ impl<'a> Exec<'a> {
         let exec = Self {
             control,
             main,
+            first,
             pidfd,
             output,
             output_closed: false,
@@ -120,16 +156,28 @@ impl<'a> Exec<'a> {
         let elapsed = self.started.elapsed();
         let (leftovers, remaining) = self.end_leftovers();
         self.take_rest();
-        let status = self.status;
+        let (code, signal, also) = self.manner();
+        let leftovers = leftovers + also;
         self.tell(&FromWarden::Ended(Ended {
-            code: status.and_then(WaitStatus::exit_status),
-            signal: status.and_then(WaitStatus::terminating_signal),
+            code,
+            signal,
             stopped: self.stopped,
             bytes: self.output.bytes(),
             elapsed_us: elapsed.as_micros() as u64,
             leftovers,
             remaining,
         }));
+    }
+
+    /// The command's exit code or signal, and how many processes ended with its namespaces.
+    fn manner(&self) -> (Option<i32>, Option<i32>, u32) {
+        if let Some(first) = &self.first
+            && let Ok(Some(FromFirst::Ended { code, signal, leftovers })) = message::receive(first)
+        {
+            return (code, signal, leftovers);
+        }
+        let status = self.status;
+        (status.and_then(WaitStatus::exit_status), status.and_then(WaitStatus::terminating_signal), 0)
     }
 
     /// Over when the command has ended by itself, or when all that we end has ended or had its time.
@@ -202,9 +250,22 @@ impl<'a> Exec<'a> {
             Ok(Some(ToWarden::Stop { reason, grace_ms })) => {
                 self.stop(reason, Duration::from_millis(grace_ms));
             }
+            Ok(Some(ToWarden::Signal { number })) => self.signal(number),
             Ok(Some(ToWarden::Start(_))) => {}
             Ok(None) | Err(_) => self.orphaned = true,
         }
+    }
+
+    /// Signals the command and those that are in its process group still.
+    fn signal(&self, number: i32) {
+        let Some(signal) = Signal::from_named_raw(number) else { return };
+        if self.first.is_none() {
+            let _ = kill_process_group(self.main, signal);
+            return;
+        }
+        let mut processes = process::descendants(&HashSet::new());
+        processes.retain(|process| *process != self.main);
+        process::signal_all(&processes, signal);
     }
 
     fn take_output(&mut self) {

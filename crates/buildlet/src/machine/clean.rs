@@ -45,8 +45,15 @@ impl Machine {
         }
         let keep: &'static [&'static str] = if self.parts.reuse == Reuse::Shared { &[HOME] } else { &[] };
         let folder = self.parts.folder.clone();
-        let wiped = tokio::task::spawn_blocking(move || wipe(&folder, keep)).await;
-        wiped.unwrap_or_else(|_| Err("the wiping failed".to_owned())).map_err(CallError::NotClean)?;
+        let renew = keep.is_empty() && self.parts.view.follows;
+        let wiped = tokio::task::spawn_blocking(move || {
+            wipe(&folder, keep)?;
+            Ok(renew && folder.renew())
+        });
+        let wiped = wiped.await.unwrap_or_else(|_| Err("the wiping failed".to_owned()));
+        if wiped.map_err(CallError::NotClean)? {
+            self.parts.keeper.follow().await?;
+        }
         for exec in &execs {
             exec.spool.remove();
         }
@@ -85,12 +92,7 @@ fn wipe(folder: &WorkFolder, keep: &[&str]) -> Result<(), String> {
         }
     }
     match mounts(path)?.first() {
-        None => {
-            if keep.is_empty() {
-                folder.renew();
-            }
-            Ok(())
-        }
+        None => Ok(()),
         Some(mount) => Err(format!("`{}` is still mounted", mount.display())),
     }
 }

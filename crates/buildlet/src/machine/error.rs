@@ -7,7 +7,7 @@ use crate::{
     folder::{BadPath, FolderError},
     keeper::KeeperError,
     lease::Refusal,
-    tree::{PackError, UnpackError},
+    tree::{ListError, PackError, UnpackError},
 };
 
 /// A call was not done.
@@ -49,6 +49,21 @@ pub(crate) enum CallError {
     /// The keeper cannot be used.
     #[error(transparent)]
     Keeper(#[from] KeeperError),
+    /// The command reads no more.
+    #[error("the exec takes no input")]
+    InputClosed,
+    /// It has no terminal.
+    #[error("the exec has no terminal")]
+    NoTerminal,
+    /// Nothing listens there.
+    #[error("cannot connect to port {port}")]
+    PortClosed { port: u16, source: io::Error },
+    /// Execs have a network of their own.
+    #[error("the ports of execs cannot be reached: they have a network of their own")]
+    NoNetwork,
+    /// The machine's owner did not say how.
+    #[error("this machine cannot be {0}: its buildlet was not told how")]
+    NotAllowed(&'static str),
     /// The disk.
     #[error("cannot {what}")]
     Disk { what: String, source: io::Error },
@@ -80,6 +95,15 @@ impl From<UnpackError> for CallError {
             UnpackError::Archive(_) => Self::BadArchive(error.to_string()),
             UnpackError::BrokenOff => Self::BrokenOff,
             UnpackError::Write { path, source } => Self::Disk { what: format!("write `{path}`"), source },
+        }
+    }
+}
+
+impl From<ListError> for CallError {
+    fn from(error: ListError) -> Self {
+        match error {
+            ListError::Read { path, source } => Self::Disk { what: format!("list `{path}`"), source },
+            ListError::Untaken => Self::Ended,
         }
     }
 }

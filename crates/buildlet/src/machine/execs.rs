@@ -1,18 +1,21 @@
 //! Starting, ending and forgetting execs.
 
-use std::{io, io::Write, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{io, io::Write, os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rustix::fs::{MemfdFlags, memfd_create};
 use types::ExecId;
 
-use super::{CallError, Machine};
+use super::{CallError, Machine, limits};
 use crate::{
+    Isolation,
+    cgroup::Group,
     environment::TMP,
-    exec::{End, Exec, How, Watching},
+    exec::{Beginning, End, Exec, How, Limits, Watching},
     folder::{FolderError, RelativePath},
+    input::{self, ExecInput, InputError, Size},
     journal::Entry,
-    keeper::{Command, GRACE, Start, StopReason},
+    keeper::{Apart, Command, GRACE, Start, StopReason},
     lease::Lease,
     spool::Spool,
 };
@@ -28,6 +31,11 @@ pub(crate) struct ExecRequest {
     pub(crate) stdin: Bytes,
     pub(crate) timeout: Duration,
     pub(crate) max_output_bytes: u64,
+    /// As asked for; the machine's owner may allow less.
+    pub(crate) limits: Limits,
+    pub(crate) open_input: bool,
+    pub(crate) terminal: Option<Size>,
+    pub(crate) network: bool,
 }
 
 impl Machine {
@@ -74,8 +82,8 @@ impl Machine {
     ) -> Result<(Arc<Exec>, Option<Watching>), CallError> {
         // A build may have removed its own folder for temporary files.
         let _ = self.parts.folder.dir().create_dir(TMP);
-        let folder = match self.parts.folder.open_for_exec(&request.folder) {
-            Ok(folder) => folder,
+        match self.parts.folder.open_dir(&request.folder) {
+            Ok(_) => {}
             Err(FolderError::Bad(bad)) => {
                 spool.remove();
                 return Err(bad.into());
@@ -84,30 +92,67 @@ impl Machine {
                 let end = End { how: How::NotStarted(error.to_string()), ..End::unwatched(0) };
                 return Ok((Exec::ended(request.id, 0, spool, end), None));
             }
-        };
-        let stdin = match standard_input(&request.stdin) {
-            Ok(stdin) => stdin,
+        }
+        let prepared = self.prepare(request);
+        let Prepared { input, stdin, terminal, limits, group, groups } = match prepared {
+            Ok(prepared) => prepared,
             Err(source) => {
                 spool.remove();
-                return Err(CallError::Disk { what: "prepare standard input".to_owned(), source });
+                return Err(CallError::Disk { what: "prepare the exec".to_owned(), source });
             }
         };
-        let mut added = request.environment.clone();
-        added.push(("FARMER_EXEC_ID".to_owned(), request.id.to_string()));
-        let command = Command {
-            argv: request.argv.clone(),
-            environment: self.parts.environment.extended(&added),
-            work_folder: self.parts.folder.path().to_owned(),
-            timeout_ms: request.timeout.as_millis() as u64,
-            max_output_bytes: request.max_output_bytes,
-        };
-        match self.parts.keeper.start(&command, Start { spool: writer, folder, stdin }).await {
-            Ok(warden) => Ok(Exec::begin(request.id, spool, warden).await),
+        let command = self.command(request, stdin.is_some());
+        match self.parts.keeper.start(&command, Start { spool: writer, stdin, terminal, groups }).await {
+            Ok(warden) => {
+                let beginning = Beginning { id: request.id, spool, warden, input, limits, group };
+                Ok(Exec::begin(beginning).await)
+            }
             Err(error) => {
                 spool.remove();
                 Err(error.into())
             }
         }
+    }
+
+    fn command(&self, request: &ExecRequest, stdin: bool) -> Command {
+        let mut added = request.environment.clone();
+        added.push(("FARMER_EXEC_ID".to_owned(), request.id.to_string()));
+        let folder = if request.folder.is_root() { Path::new("") } else { request.folder.as_path() };
+        let apart = self.parts.isolation == Isolation::Namespaces;
+        Command {
+            argv: request.argv.clone(),
+            environment: self.parts.environment.extended(&added),
+            work_folder: self.parts.view.work_folder.clone(),
+            // A path that a caller gave is UTF-8.
+            folder: folder.to_string_lossy().into_owned(),
+            stdin,
+            terminal: request.terminal.is_some(),
+            sealed: self.parts.view.open.is_none(),
+            apart: apart.then_some(Apart { network: request.network }),
+            timeout_ms: request.timeout.as_millis() as u64,
+            max_output_bytes: request.max_output_bytes,
+        }
+    }
+
+    fn prepare(&self, request: &ExecRequest) -> io::Result<Prepared> {
+        let limits = request.limits.within(&self.parts.limits);
+        let (group, groups) = match self.parts.groups.make(&request.id.to_string(), &limits) {
+            Ok(made) => made.map_or((None, Vec::new()), |(group, lists)| (Some(group), lists)),
+            Err(error) => {
+                tracing::warn!("cannot make a control group, so limits are kept by sampling: {error}");
+                (None, Vec::new())
+            }
+        };
+        let (input, stdin, terminal) = if let Some(size) = request.terminal {
+            let (input, inner, output) = ExecInput::of_terminal(size)?;
+            (Some(input), Some(inner), Some(output))
+        } else if request.open_input {
+            let (input, stdin) = ExecInput::pipe()?;
+            (Some(input), Some(stdin), None)
+        } else {
+            (None, standard_input(&request.stdin)?, None)
+        };
+        Ok(Prepared { input, stdin, terminal, limits, group, groups })
     }
 
     /// Follows an exec to its end, as a task.
@@ -124,6 +169,7 @@ impl Machine {
                     Some(format!("{} processes of exec `{id}` cannot be ended", watched.remaining));
             }
             let exec = watching.exec().clone();
+            limits::see(&exec, &mut watched.end);
             watching.publish(watched.end).await;
             machine.note_end(&exec);
         });
@@ -168,27 +214,61 @@ impl Machine {
         Ok(())
     }
 
-    /// Ends running execs when the disk is nearly full; called now and then.
-    pub(crate) async fn check_disk(&self) {
-        let running = self.running();
-        if running.is_empty() {
-            return;
-        }
-        let free = crate::status::free_bytes(self.parts.folder.dir()).unwrap_or(u64::MAX);
-        let free_spool = rustix::fs::statvfs(&self.parts.spool)
-            .map_or(u64::MAX, |status| status.f_bavail * status.f_frsize);
-        if free.min(free_spool) >= self.parts.disk_floor_bytes {
-            return;
-        }
-        tracing::warn!(
-            "ending {} execs: less than {} bytes are free",
-            running.len(),
-            self.parts.disk_floor_bytes
-        );
-        for exec in running {
-            exec.stop(StopReason::DiskFull, GRACE).await;
-        }
+    /// Writes to the input of an exec; returns how much it has taken in all.
+    pub(crate) async fn send_input(
+        self: &Arc<Self>,
+        lease: Lease,
+        id: ExecId,
+        offset: u64,
+        data: &[u8],
+        close: bool,
+    ) -> Result<u64, CallError> {
+        let exec = self.exec_of(lease, id).await?;
+        exec.send_input(offset, data, close).await.map_err(|error| match error {
+            InputError::Closed => CallError::InputClosed,
+            InputError::Gap { .. } => CallError::BadRequest(error.to_string()),
+            InputError::Io(source) => CallError::Disk { what: "write the input".to_owned(), source },
+        })
     }
+
+    /// Says how large the terminal of an exec is.
+    pub(crate) async fn resize_terminal(
+        self: &Arc<Self>,
+        lease: Lease,
+        id: ExecId,
+        size: Size,
+    ) -> Result<(), CallError> {
+        let exec = self.exec_of(lease, id).await?;
+        let terminal = exec.terminal().await.ok_or(CallError::NoTerminal)?;
+        input::resize(terminal, size).map_err(CallError::disk("resize the terminal"))
+    }
+
+    /// Sends the command of an exec a signal.
+    pub(crate) async fn signal_exec(
+        self: &Arc<Self>,
+        lease: Lease,
+        id: ExecId,
+        number: i32,
+    ) -> Result<(), CallError> {
+        self.exec_of(lease, id).await?.signal(number).await;
+        Ok(())
+    }
+
+    /// An exec of a lease, which need not hold the machine while the exec is dealt with: its end ends the exec.
+    async fn exec_of(self: &Arc<Self>, lease: Lease, id: ExecId) -> Result<Arc<Exec>, CallError> {
+        drop(self.enter(lease).await?);
+        self.find(id).ok_or(CallError::UnknownExec(id))
+    }
+}
+
+/// What an exec is started with.
+struct Prepared {
+    input: Option<ExecInput>,
+    stdin: Option<OwnedFd>,
+    terminal: Option<OwnedFd>,
+    limits: Limits,
+    group: Option<Group>,
+    groups: Vec<OwnedFd>,
 }
 
 /// A descriptor to read some bytes from; none if there are none.

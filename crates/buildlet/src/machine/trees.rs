@@ -1,18 +1,19 @@
 //! Trees that come, go and are removed, each under a lease.
 
-use std::{collections::HashSet, ffi::OsStr, path::PathBuf, sync::Arc};
+use std::{collections::HashSet, ffi::OsStr, net::Ipv4Addr, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use cap_std::fs::Dir;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{net::TcpStream, sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{CallError, Held, Machine};
 use crate::{
+    Isolation,
     fetch::Archive,
     folder::RelativePath,
     lease::Lease,
-    tree::{self, ChunkWriter, Feeder, Format, UnpackError},
+    tree::{self, Bounds, ChunkWriter, Feeder, Format, UnpackError},
 };
 
 /// A tree on its way in.
@@ -29,6 +30,32 @@ pub(crate) struct Outgoing {
     chunks: mpsc::Receiver<Bytes>,
     packing: Option<JoinHandle<Result<String, CallError>>>,
     ending: CancellationToken,
+}
+
+/// How many entries of a list wait to be sent.
+const LISTED: usize = 512;
+
+/// A list on its way out.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    entries: mpsc::Receiver<tree::Entry>,
+    task: Option<JoinHandle<Result<(), CallError>>>,
+    ending: CancellationToken,
+}
+
+impl Listing {
+    /// Some more entries, at least one; none at the end.
+    pub(crate) async fn next(&mut self) -> Option<Result<Vec<tree::Entry>, CallError>> {
+        let mut some = Vec::new();
+        if self.entries.recv_many(&mut some, LISTED).await > 0 {
+            return Some(Ok(some));
+        }
+        let listed = self.task.take()?.await;
+        if self.ending.is_cancelled() {
+            return Some(Err(CallError::Ended));
+        }
+        listed.unwrap_or(Err(CallError::ShuttingDown)).err().map(Err)
+    }
 }
 
 /// What comes out.
@@ -50,8 +77,12 @@ impl Machine {
     ) -> Result<Incoming, CallError> {
         let held = self.enter(lease).await?;
         let into = self.parts.folder.make_dir(folder)?;
-        let now = self.parts.clock.now().seconds();
-        Ok(Incoming::begin(held, into, format, now))
+        let bounds = Bounds {
+            now: self.parts.clock.now().seconds(),
+            floor_bytes: self.parts.disk_floor_bytes,
+            most_bytes: self.parts.limits.work_bytes.unwrap_or(u64::MAX),
+        };
+        Ok(Incoming::begin(held, into, format, bounds))
     }
 
     /// Fetches an archive and unpacks it into a folder; returns how many bytes it had and how many files and folders
@@ -98,6 +129,43 @@ impl Machine {
         Ok(Outgoing { chunks, packing: Some(packing), ending })
     }
 
+    /// Begins to list a folder.
+    pub(crate) async fn list_tree(
+        self: &Arc<Self>,
+        lease: Lease,
+        folder: &RelativePath,
+        exclude: Vec<RelativePath>,
+        digests: bool,
+    ) -> Result<Listing, CallError> {
+        let held = self.enter(lease).await?;
+        let dir = self.parts.folder.open_dir(folder)?;
+        let exclude: HashSet<PathBuf> = exclude.iter().map(|path| path.as_path().to_owned()).collect();
+        let (sender, entries) = mpsc::channel(LISTED);
+        let ending = held.ending.clone();
+        let listing = tokio::task::spawn_blocking(move || {
+            let ending = held.ending.clone();
+            let wanted = |entry| !ending.is_cancelled() && sender.blocking_send(entry).is_ok();
+            Ok(tree::list(&dir, &exclude, digests, wanted)?)
+        });
+        Ok(Listing { entries, task: Some(listing), ending })
+    }
+
+    /// Connects to a port of this machine's for a lease. Also says when that ends.
+    pub(crate) async fn connect(
+        self: &Arc<Self>,
+        lease: Lease,
+        port: u16,
+    ) -> Result<(TcpStream, CancellationToken), CallError> {
+        let ending = self.enter(lease).await?.ending.clone();
+        if self.parts.isolation == Isolation::Namespaces {
+            return Err(CallError::NoNetwork);
+        }
+        let connected = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
+        let stream = connected.map_err(|source| CallError::PortClosed { port, source })?;
+        let _ = stream.set_nodelay(true);
+        Ok((stream, ending))
+    }
+
     /// Removes files and folders; what is not there is fine.
     pub(crate) async fn remove_paths(
         self: &Arc<Self>,
@@ -137,12 +205,12 @@ fn remove(work: &Dir, path: &RelativePath) -> Result<(), CallError> {
 }
 
 impl Incoming {
-    fn begin(held: Held, into: Dir, format: Format, now: i64) -> Self {
+    fn begin(held: Held, into: Dir, format: Format, bounds: Bounds) -> Self {
         let ending = held.ending.clone();
         let (feeder, piped) = tree::pipe(ending.clone());
         let unpacking = tokio::task::spawn_blocking(move || {
             let _held = held;
-            tree::unpack(piped, format, &into, now)
+            tree::unpack(piped, format, &into, bounds)
         });
         Self { feeder: Some(feeder), unpacking, ending }
     }

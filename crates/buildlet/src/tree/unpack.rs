@@ -2,20 +2,23 @@
 //!
 //! Every name is resolved beneath the folder by the operating system; a file is always made anew, never written
 //! through what lies in its place; links may point anywhere, since nothing of ours follows them out.
+//!
+//! Two threads share the work, of which each takes about as long: this one reads the archive, [`super::place`] writes
+//! what it holds. Between them are a few batches, so memory is bounded whatever the archive says.
 
 use std::{
-    ffi::OsStr,
-    io::{self, Read, Write},
-    os::unix::ffi::OsStrExt,
+    ffi::{OsStr, OsString},
+    io::{self, BufReader, Read},
+    os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Component, Path, PathBuf},
     str::FromStr,
+    sync::mpsc::{SyncSender, sync_channel},
 };
 
-use cap_std::fs::{Dir, File, OpenOptions, OpenOptionsExt, Permissions, PermissionsExt};
-use rustix::fs::{Timespec, Timestamps, futimens};
+use cap_std::fs::Dir;
 use tar::{Archive, Entry, EntryType};
 
-use crate::folder;
+use super::place::{Item, Placing};
 
 /// How an archive is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,15 +65,54 @@ pub(crate) enum UnpackError {
     Write { path: String, source: io::Error },
 }
 
-/// Unpacks an archive into a folder; returns how many files and folders were made. Times later than `now`, in seconds
-/// since 1970, become `now`.
-pub(crate) fn unpack(bytes: impl Read, format: Format, into: &Dir, now: i64) -> Result<u64, UnpackError> {
-    let unpacking =
-        Unpacking { into, now, parent: None, modes: Vec::new(), buffer: vec![0; 128 << 10], entries: 0 };
+/// How much is decompressed at a time. Little of it at once would cost as much as the decompression itself.
+const BLOCK: usize = 256 << 10;
+/// A batch for the writing thread is sent when it holds so many bytes, or so many items.
+const BATCH_BYTES: usize = 512 << 10;
+const BATCH_ITEMS: usize = 128;
+/// How many batches wait for the writing thread.
+const DEPTH: usize = 8;
+
+/// What an archive may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    /// Later times, in seconds since 1970, become this.
+    pub(crate) now: i64,
+    /// How many bytes of the disk stay free.
+    pub(crate) floor_bytes: u64,
+    /// How many bytes its files may have.
+    pub(crate) most_bytes: u64,
+}
+
+/// Unpacks an archive into a folder; returns how many files and folders were made.
+pub(crate) fn unpack(
+    bytes: impl Read + Send,
+    format: Format,
+    into: &Dir,
+    bounds: Bounds,
+) -> Result<u64, UnpackError> {
+    let (sender, receiver) = sync_channel(DEPTH);
+    std::thread::scope(|scope| {
+        let placing = scope.spawn(move || Placing::new(into, bounds).run(&receiver));
+        let read = read(bytes, format, Batches { sender, items: Vec::new(), bytes: 0 });
+        let placed = placing.join().unwrap_or_else(|_| Err(UnpackError::Archive("it broke us".to_owned())));
+        // What cannot be written comes first: it is why the reading stopped, if it did.
+        let placed = placed?;
+        read.map(|()| placed)
+    })
+}
+
+fn read(bytes: impl Read, format: Format, batches: Batches) -> Result<(), UnpackError> {
     match format {
-        Format::Tar => unpacking.run(io::BufReader::with_capacity(128 << 10, bytes)),
-        Format::TarGz => unpacking.run(flate2::read::MultiGzDecoder::new(bytes)),
-        Format::TarZst => unpacking.run(zstd::Decoder::new(bytes).map_err(|error| bad(&error))?),
+        Format::Tar => read_tar(BufReader::with_capacity(BLOCK, bytes), batches),
+        Format::TarGz => {
+            let packed = BufReader::with_capacity(BLOCK, bytes);
+            read_tar(BufReader::with_capacity(BLOCK, flate2::bufread::MultiGzDecoder::new(packed)), batches)
+        }
+        Format::TarZst => {
+            let decoder = zstd::Decoder::new(bytes).map_err(|error| bad(&error))?;
+            read_tar(BufReader::with_capacity(BLOCK, decoder), batches)
+        }
     }
 }
 
@@ -81,181 +123,115 @@ fn bad(error: &io::Error) -> UnpackError {
     }
 }
 
-struct Unpacking<'a> {
-    into: &'a Dir,
-    now: i64,
-    /// The folder of the last entry: mostly that of the next, too.
-    parent: Option<(PathBuf, Dir)>,
-    /// Folders that are not for writing, which can be made so only when all is in them.
-    modes: Vec<(PathBuf, u32)>,
-    buffer: Vec<u8>,
-    entries: u64,
-}
-
-impl Unpacking<'_> {
-    fn run(mut self, reader: impl Read) -> Result<u64, UnpackError> {
-        let mut archive = Archive::new(reader);
-        for entry in archive.entries().map_err(|error| bad(&error))? {
-            self.entry(entry.map_err(|error| bad(&error))?)?;
-        }
-        // Bytes after the end of the archive still count for its digest, and a sender must not block on them.
-        io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|error| bad(&error))?;
-        for (path, mode) in std::mem::take(&mut self.modes).into_iter().rev() {
-            let permissions = Permissions::from_mode(mode);
-            self.into.set_permissions(&path, permissions).map_err(|error| failed(&path, error))?;
-        }
-        Ok(self.entries)
-    }
-
-    fn entry(&mut self, mut entry: Entry<'_, impl Read>) -> Result<(), UnpackError> {
-        let kind = entry.header().entry_type();
-        // git archive begins with one of these, whose name is no path.
-        if matches!(kind, EntryType::XGlobalHeader) {
+fn read_tar(reader: impl Read, mut batches: Batches) -> Result<(), UnpackError> {
+    let mut archive = Archive::new(reader);
+    for entry in archive.entries().map_err(|error| bad(&error))? {
+        if !read_entry(entry.map_err(|error| bad(&error))?, &mut batches)? {
             return Ok(());
         }
-        let name = entry.path_bytes().into_owned();
-        let path = relative(&name, "the name")?;
-        if path.as_os_str().is_empty() {
-            return Ok(());
-        }
-        match kind {
-            // As the oldest archives write folders.
-            EntryType::Regular if name.ends_with(b"/") => self.folder(&path, &entry)?,
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                self.file(&path, &mut entry)?;
-            }
-            EntryType::Directory => self.folder(&path, &entry)?,
-            EntryType::Symlink => self.symlink(&path, &entry)?,
-            EntryType::Link => self.link(&path, &entry)?,
-            _ => {
-                let name = path.display();
-                return Err(UnpackError::Archive(format!("`{name}` is no file, folder or link")));
-            }
-        }
-        self.entries += 1;
-        Ok(())
     }
-
-    fn file(&mut self, path: &Path, entry: &mut Entry<'_, impl Read>) -> Result<(), UnpackError> {
-        let mode = entry.header().mode().map_err(|error| bad(&error))? & 0o777;
-        let size = entry.size();
-        let modified = entry.header().mtime().map_err(|error| bad(&error))?;
-        let mut file = self.create(path, mode)?;
-        let mut left = size;
-        while left > 0 {
-            let read = entry.read(&mut self.buffer).map_err(|error| bad(&error))?;
-            if read == 0 {
-                return Err(UnpackError::Archive(format!("`{}` is cut short", path.display())));
-            }
-            file.write_all(&self.buffer[..read]).map_err(|error| failed(path, error))?;
-            left = left.saturating_sub(read as u64);
-        }
-        let seconds = i64::try_from(modified).unwrap_or(i64::MAX).min(self.now);
-        let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
-        futimens(&file, &Timestamps { last_access: time, last_modification: time })
-            .map_err(|error| failed(path, error.into()))
-    }
-
-    /// Makes a file that was not there. What lay in its place is removed, not followed.
-    fn create(&mut self, path: &Path, mode: u32) -> Result<File, UnpackError> {
-        let (parent, name) = self.place(path)?;
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(mode);
-        let made = match parent.open_with(name, &options) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                parent.remove_file(name).and_then(|()| parent.open_with(name, &options))
-            }
-            made => made,
-        };
-        made.map_err(|error| failed(path, error))
-    }
-
-    fn folder(&mut self, path: &Path, entry: &Entry<'_, impl Read>) -> Result<(), UnpackError> {
-        let mode = entry.header().mode().map_err(|error| bad(&error))? & 0o777;
-        let (parent, name) = self.place(path)?;
-        let made = match parent.create_dir(name) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match parent.symlink_metadata(name)
-            {
-                Ok(found) if found.is_dir() => Ok(()),
-                Ok(_) => parent.remove_file(name).and_then(|()| parent.create_dir(name)),
-                Err(error) => Err(error),
-            },
-            made => made,
-        };
-        made.map_err(|error| failed(path, error))?;
-        if mode & 0o700 != 0o700 {
-            self.modes.push((path.to_owned(), mode));
-        }
-        Ok(())
-    }
-
-    fn symlink(&mut self, path: &Path, entry: &Entry<'_, impl Read>) -> Result<(), UnpackError> {
-        let target = entry.link_name_bytes().filter(|target| !target.is_empty() && !target.contains(&0));
-        let target =
-            target.ok_or_else(|| UnpackError::Archive(format!("the link `{}` is empty", path.display())))?;
-        let target = OsStr::from_bytes(&target);
-        let (parent, name) = self.place(path)?;
-        let made = match parent.symlink_contents(target, name) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                parent.remove_file(name).and_then(|()| parent.symlink_contents(target, name))
-            }
-            made => made,
-        };
-        made.map_err(|error| failed(path, error))
-    }
-
-    fn link(&mut self, path: &Path, entry: &Entry<'_, impl Read>) -> Result<(), UnpackError> {
-        let target = entry.link_name_bytes().unwrap_or_default();
-        let target = relative(&target, "the link")?;
-        let into = self.into;
-        let (parent, name) = self.place(path)?;
-        let made = match into.hard_link(&target, parent, name) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                parent.remove_file(name).and_then(|()| into.hard_link(&target, parent, name))
-            }
-            made => made,
-        };
-        match made {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(UnpackError::Archive(format!("`{}` links to what is not there", path.display())))
-            }
-            made => made.map_err(|error| failed(path, error)),
-        }
-    }
-
-    /// The folder that an entry goes into, made if need be, and its name there.
-    fn place<'p>(&mut self, path: &'p Path) -> Result<(&Dir, &'p OsStr), UnpackError> {
-        let name =
-            path.file_name().expect("a path with only normal components, at least one, has a last one");
-        let folder = path.parent().unwrap_or(Path::new(""));
-        if folder.as_os_str().is_empty() {
-            return Ok((self.into, name));
-        }
-        if self.parent.as_ref().is_none_or(|(last, _)| last != folder) {
-            let opened = match self.into.open_dir(folder) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    self.into.create_dir_all(folder).and_then(|()| self.into.open_dir(folder))
-                }
-                opened => opened,
-            };
-            self.parent = Some((folder.to_owned(), opened.map_err(|error| failed(path, error))?));
-        }
-        let (_, dir) = self.parent.as_ref().expect("it was set just now if it was not before");
-        Ok((dir, name))
-    }
+    batches.send();
+    // Bytes after the end of the archive still count for its digest, and a sender must not block on them.
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|error| bad(&error))?;
+    Ok(())
 }
 
-fn failed(path: &Path, source: io::Error) -> UnpackError {
-    let path = path.display().to_string();
-    if folder::is_escape(&source) {
-        return UnpackError::Archive(format!("`{path}` leads out of its folder"));
+/// Reads one entry; false when the writing thread has given up, and says why.
+fn read_entry(mut entry: Entry<'_, impl Read>, batches: &mut Batches) -> Result<bool, UnpackError> {
+    let kind = entry.header().entry_type();
+    // git archive begins with one of these, whose name is no path.
+    if matches!(kind, EntryType::XGlobalHeader) {
+        return Ok(true);
     }
-    match source.kind() {
-        // The archive contradicts itself, or what lies there: a file where a folder is needed, or the other way.
-        io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory | io::ErrorKind::InvalidFilename => {
-            UnpackError::Archive(format!("`{path}` cannot be made: {source}"))
+    let name = entry.path_bytes().into_owned();
+    let path = relative(&name, "the name")?;
+    if path.as_os_str().is_empty() {
+        return Ok(true);
+    }
+    let mode = entry.header().mode().map_err(|error| bad(&error))? & 0o777;
+    Ok(match kind {
+        // As the oldest archives write folders.
+        EntryType::Regular if name.ends_with(b"/") => batches.push(Item::Folder { path, mode }, 0),
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            return read_file(&path, mode, &mut entry, batches);
         }
-        _ => UnpackError::Write { path, source },
+        EntryType::Directory => batches.push(Item::Folder { path, mode }, 0),
+        EntryType::Symlink => {
+            let target = symlink_target(&path, &entry)?;
+            batches.push(Item::Symlink { path, target }, 0)
+        }
+        EntryType::Link => {
+            let target = relative(&entry.link_name_bytes().unwrap_or_default(), "the link")?;
+            batches.push(Item::Link { path, target }, 0)
+        }
+        _ => {
+            let name = path.display();
+            return Err(UnpackError::Archive(format!("`{name}` is no file, folder or link")));
+        }
+    })
+}
+
+fn read_file(
+    name: &Path,
+    mode: u32,
+    entry: &mut Entry<'_, impl Read>,
+    batches: &mut Batches,
+) -> Result<bool, UnpackError> {
+    let modified = entry.header().mtime().map_err(|error| bad(&error))?;
+    let modified = i64::try_from(modified).unwrap_or(i64::MAX);
+    let mut left = entry.size();
+    let content = read_piece(name, &mut left, entry)?;
+    let length = content.len();
+    let path = name.to_owned();
+    let mut wanted = batches.push(Item::File { path, mode, modified, content, more: left > 0 }, length);
+    while wanted && left > 0 {
+        let content = read_piece(name, &mut left, entry)?;
+        let length = content.len();
+        wanted = batches.push(Item::More { path: name.to_owned(), content, more: left > 0 }, length);
+    }
+    Ok(wanted)
+}
+
+/// The next piece of a file, no longer than a batch: what the header says of its length is not trusted with memory.
+fn read_piece(path: &Path, left: &mut u64, entry: &mut impl Read) -> Result<Vec<u8>, UnpackError> {
+    let length = usize::try_from(*left).unwrap_or(usize::MAX).min(BATCH_BYTES);
+    let mut content = Vec::with_capacity(length);
+    let read = entry.by_ref().take(length as u64).read_to_end(&mut content).map_err(|error| bad(&error))?;
+    if read < length {
+        return Err(UnpackError::Archive(format!("`{}` is cut short", path.display())));
+    }
+    *left -= read as u64;
+    Ok(content)
+}
+
+fn symlink_target(path: &Path, entry: &Entry<'_, impl Read>) -> Result<OsString, UnpackError> {
+    let target = entry.link_name_bytes().filter(|target| !target.is_empty() && !target.contains(&0));
+    let target =
+        target.ok_or_else(|| UnpackError::Archive(format!("the link `{}` is empty", path.display())))?;
+    Ok(OsString::from_vec(target.into_owned()))
+}
+
+/// Items on their way to the writing thread.
+struct Batches {
+    sender: SyncSender<Vec<Item>>,
+    items: Vec<Item>,
+    bytes: usize,
+}
+
+impl Batches {
+    /// Adds an item; false when nobody wants it.
+    fn push(&mut self, item: Item, bytes: usize) -> bool {
+        self.items.push(item);
+        self.bytes += bytes;
+        if self.bytes < BATCH_BYTES && self.items.len() < BATCH_ITEMS {
+            return true;
+        }
+        self.send()
+    }
+
+    fn send(&mut self) -> bool {
+        self.bytes = 0;
+        self.sender.send(std::mem::take(&mut self.items)).is_ok()
     }
 }
 

@@ -1,11 +1,14 @@
 //! Archives that do harm, and ones that are merely odd.
 
-use std::{fs, os::unix::fs::MetadataExt};
+use std::{fs, io::Write, os::unix::fs::MetadataExt};
 
 use cap_std::ambient_authority;
 use tar::{Builder, Header};
 
 use super::*;
+
+/// No bounds but of time.
+const BOUNDS: Bounds = Bounds { now: 2_000_000_000, floor_bytes: 0, most_bytes: u64::MAX };
 
 /// A folder to unpack into, with another beside it that must stay empty.
 struct Place {
@@ -23,7 +26,7 @@ impl Place {
     }
 
     fn unpack(&self, archive: &[u8]) -> Result<u64, UnpackError> {
-        let result = unpack(archive, Format::Tar, &self.into, 2_000_000_000);
+        let result = unpack(archive, Format::Tar, &self.into, BOUNDS);
         let out = fs::read_dir(self.temporary.path().join("out")).unwrap().count();
         assert_eq!(out, 0, "it escaped");
         let beside = fs::read_dir(self.temporary.path()).unwrap().count();
@@ -123,6 +126,21 @@ fn a_file_replaces_a_link_and_does_not_write_through_it() {
         .unpack(&archive(&[symlink("d", "../out"), entry(EntryType::Directory, "d", "", "", 0o755)]))
         .unwrap();
     assert!(place.temporary.path().join("in/d").symlink_metadata().unwrap().is_dir());
+    // What comes after goes into the folder, though the link led to another one before.
+    place
+        .unpack(&archive(&[
+            file("e/x", "e"),
+            symlink("l", "e"),
+            file("l/y", "through the link"),
+            entry(EntryType::Directory, "l", "", "", 0o755),
+            file("l/z", "in the folder"),
+        ]))
+        .unwrap();
+    assert_eq!(
+        (place.read("e/y").as_str(), place.read("l/z").as_str()),
+        ("through the link", "in the folder")
+    );
+    assert!(!place.temporary.path().join("in/e/z").exists());
 }
 
 #[test]
@@ -132,7 +150,7 @@ fn hard_links_lead_nowhere_outside() {
     fs::write(&secret, "secret").unwrap();
     for target in [secret.to_str().unwrap(), "../secret", "no/such"] {
         let archive = archive(&[entry(EntryType::Link, "x", target, "", 0o644)]);
-        let error = unpack(archive.as_slice(), Format::Tar, &place.into, 0).unwrap_err();
+        let error = unpack(archive.as_slice(), Format::Tar, &place.into, BOUNDS).unwrap_err();
         assert!(matches!(error, UnpackError::Archive(_)), "{error:?}");
     }
     assert_eq!(fs::metadata(&secret).unwrap().nlink(), 1);
@@ -158,7 +176,7 @@ fn what_is_no_archive_or_is_cut_short_is_refused() {
     let whole = archive(&[file("x", &"y".repeat(5000))]);
     Place::new().refuses(&whole[..2048]);
     for format in [Format::TarGz, Format::TarZst] {
-        let error = unpack(whole.as_slice(), format, &Place::new().into, 0).unwrap_err();
+        let error = unpack(whole.as_slice(), format, &Place::new().into, BOUNDS).unwrap_err();
         assert!(matches!(error, UnpackError::Archive(_)), "{error:?}");
     }
 }
@@ -195,7 +213,7 @@ fn long_names_and_several_gzip_members_are_read() {
     };
     let (first, second) = bytes.split_at(700);
     let members = [gzip(first), gzip(second)].concat();
-    assert_eq!(unpack(members.as_slice(), Format::TarGz, &place.into, 0).unwrap(), 1);
+    assert_eq!(unpack(members.as_slice(), Format::TarGz, &place.into, BOUNDS).unwrap(), 1);
     assert_eq!(place.read(&long), "hi");
 }
 
@@ -205,4 +223,42 @@ fn formats_are_told_by_the_ending() {
     assert_eq!(Format::of_path("/a/b.tar"), Some(Format::Tar));
     assert_eq!(Format::of_path("/a/b.tar.zst"), Some(Format::TarZst));
     assert_eq!(Format::of_path("/a/b.zip"), None);
+}
+
+#[test]
+fn a_file_that_is_larger_than_a_batch_is_whole() {
+    let place = Place::new();
+    let large = "0123456789abcdef".repeat(100_000);
+    assert_eq!(place.unpack(&archive(&[file("a/large", &large), file("a/small", "s")])).unwrap(), 2);
+    assert!(place.read("a/large") == large);
+    assert_eq!(place.read("a/small"), "s");
+    let metadata = fs::metadata(place.temporary.path().join("in/a/large")).unwrap();
+    assert_eq!(metadata.mtime(), 1_000_000_000);
+}
+
+#[test]
+fn a_bomb_ends_at_what_may_be_written() {
+    let full = |packed: &[u8], bounds| {
+        let place = Place::new();
+        let error = unpack(packed, Format::TarGz, &place.into, bounds).unwrap_err();
+        assert!(
+            matches!(&error, UnpackError::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull),
+            "{error:?}"
+        );
+        fs::read_dir(place.temporary.path().join("in")).unwrap().count()
+    };
+    // Ten gigabytes, of which the archive has as much as anybody cares to read.
+    let mut header = Header::new_gnu();
+    header.set_path("bomb").unwrap();
+    header.set_size(10 << 30);
+    header.set_mode(0o644);
+    header.set_mtime(0);
+    header.set_cksum();
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packer.write_all(header.as_bytes()).unwrap();
+    packer.write_all(&vec![0; 64 << 20]).unwrap();
+    let bomb = packer.finish().unwrap();
+    assert!(bomb.len() < 1 << 20);
+    assert_eq!(full(&bomb, Bounds { most_bytes: 4 << 20, ..BOUNDS }), 1);
+    assert_eq!(full(&bomb, Bounds { floor_bytes: u64::MAX, ..BOUNDS }), 0);
 }

@@ -16,6 +16,7 @@ use rustix::{
         ioctl_setflags, openat, renameat_with, unlinkat,
     },
     io::Errno,
+    mount::MountFlags,
     path::Arg,
 };
 
@@ -164,6 +165,25 @@ pub(crate) fn mounts_below(mountinfo: &str, folder: &Path) -> Vec<PathBuf> {
     below.sort();
     below.reverse();
     below
+}
+
+/// All mounts with their flags, from the same text.
+pub(crate) fn mounts_with_flags(mountinfo: &str) -> Vec<(PathBuf, MountFlags)> {
+    let flag = |name: &str| match name {
+        "nosuid" => MountFlags::NOSUID,
+        "nodev" => MountFlags::NODEV,
+        "noexec" => MountFlags::NOEXEC,
+        "noatime" => MountFlags::NOATIME,
+        "nodiratime" => MountFlags::NODIRATIME,
+        "relatime" => MountFlags::RELATIME,
+        _ => MountFlags::empty(),
+    };
+    let mount = |line: &str| {
+        let mut fields = line.split(' ').skip(4);
+        let path = unescape(fields.next()?);
+        Some((path, fields.next()?.split(',').map(flag).collect()))
+    };
+    mountinfo.lines().filter_map(mount).collect()
 }
 
 /// Reads a mount point as the kernel writes it: blanks and backslashes as `\040`.

@@ -77,7 +77,7 @@ async fn a_command_sees_what_it_was_given_and_no_more() {
         )
     };
     let (end, text) = machine.run_spec(lease, &spec).await;
-    let work = farm.work().canonicalize().unwrap().display().to_string();
+    let work = machine.client.status().await.unwrap().work_folder;
     let expected = format!("tool 2\n{work}/src\n42 yes\nfrom stdin\n{work}/home\n{work}/tmp\n");
     assert_eq!((end.how, text), (passed(), expected));
     let environment = machine.run(lease, "env; tr '\\0' '\\n' </proc/$PPID/environ").await.1;

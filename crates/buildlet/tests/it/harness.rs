@@ -19,6 +19,17 @@ use types::{ExecId, Fence, LeaseId, MachineName};
 /// How long anything may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
+/// The agent to test: the one that was built, or the one that `FARMER_BUILDLET` names. It is started as in the background
+/// of a script, with signals ignored that its execs must not ignore.
+fn agent() -> Command {
+    let named = std::env::var("FARMER_BUILDLET").unwrap_or_default();
+    let mut words = named.split_whitespace();
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' INT HUP; exec \"$0\" \"$@\""]);
+    command.arg(words.next().unwrap_or(env!("CARGO_BIN_EXE_buildlet"))).args(words);
+    command
+}
+
 /// A farm's side: its authority and a place where buildlets dial in.
 pub(crate) struct Farm {
     pub(crate) folder: tempfile::TempDir,
@@ -31,8 +42,13 @@ pub(crate) struct Farm {
 impl Farm {
     /// A farm that machines may dial.
     pub(crate) async fn start() -> Self {
+        Self::start_below(&std::env::temp_dir()).await
+    }
+
+    /// A farm whose folders lie below another.
+    pub(crate) async fn start_below(path: &Path) -> Self {
         runtime::install_crypto();
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir_in(path).unwrap();
         let authority = Authority::create(&folder.path().join("ca")).unwrap();
         let shutdown = CancellationToken::new();
         let (sender, incoming) = mpsc::channel(16);
@@ -62,7 +78,8 @@ impl Farm {
     pub(crate) async fn buildlet(&mut self, options: &[&str]) -> Machine {
         let process = self.process(options);
         let connection = self.connected().await;
-        Machine { process, client: BuildletClient::new(connection.channel.clone()), connection, fence: 0 }
+        let client = BuildletClient::new(connection.channel.clone());
+        Machine { process, client, connection: Some(connection), fence: 0 }
     }
 
     /// Starts a buildlet without waiting for it.
@@ -74,7 +91,7 @@ impl Farm {
             let identity = self.authority.issue_machine(&name, &["linux".parse().unwrap()]).unwrap();
             identity.save(&keys, "m1").unwrap();
         }
-        let child = Command::new(env!("CARGO_BIN_EXE_buildlet"))
+        let child = agent()
             .args(["--name", "m1", "--host-type", "linux", "--log", "warn"])
             .arg(format!("--coordinator=https://{}", self.address))
             .args(["--identity".as_ref(), keys.join("m1.pem").as_os_str()])
@@ -87,6 +104,39 @@ impl Farm {
             .spawn()
             .unwrap();
         Process(child)
+    }
+
+    /// Starts a buildlet that listens with TLS, and dials it.
+    pub(crate) async fn listening(&self) -> Machine {
+        let keys = self.folder.path().join("service");
+        if !keys.exists() {
+            fs::create_dir(&keys).unwrap();
+            self.service("buildlet").save(&keys, "b").unwrap();
+        }
+        let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = probe.local_addr().unwrap().to_string();
+        drop(probe);
+        let child = agent()
+            .args(["--name", "m2", "--host-type", "linux", "--log", "warn", "--listen", &address])
+            .args(["--identity".as_ref(), keys.join("b.pem").as_os_str()])
+            .args([keys.join("b.key"), keys.join("ca.pem")])
+            .arg("--work")
+            .arg(self.folder.path().join("work2"))
+            .arg("--state")
+            .arg(self.folder.path().join("state2"))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let process = Process(child);
+        let identity = self.service("coordinator");
+        let channel = rpc::connect(&format!("https://{address}"), Some(&identity)).unwrap();
+        let client = BuildletClient::new(channel);
+        let begin = Instant::now();
+        while client.status().await.is_err() {
+            assert!(begin.elapsed() < DEADLINE, "it does not listen");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Machine { process, client, connection: None, fence: 0 }
     }
 
     /// The buildlet's work folder.
@@ -134,7 +184,8 @@ impl Drop for Process {
 pub(crate) struct Machine {
     pub(crate) process: Process,
     pub(crate) client: BuildletClient,
-    pub(crate) connection: reverse::Incoming,
+    /// None if it listens.
+    pub(crate) connection: Option<reverse::Incoming>,
     fence: u64,
 }
 
@@ -145,6 +196,11 @@ impl Machine {
         lease(self.fence)
     }
 
+    /// The lease that was made last.
+    pub(crate) fn held(&self) -> Lease {
+        lease(self.fence)
+    }
+
     /// Runs a shell script to its end.
     pub(crate) async fn run(&self, lease: Lease, script: &str) -> (ExecEnd, String) {
         self.run_spec(lease, &sh(script)).await
@@ -152,9 +208,8 @@ impl Machine {
 
     /// Runs a command to its end.
     pub(crate) async fn run_spec(&self, lease: Lease, spec: &ExecSpec) -> (ExecEnd, String) {
-        let exec = new_exec();
-        self.client.start_exec(lease, exec, spec).await.unwrap();
-        self.follow(exec, 0).await
+        let events = self.client.run_exec(lease, new_exec(), spec).await.unwrap();
+        follow_events(events, 0).await
     }
 
     /// Follows an exec to its end.
@@ -193,14 +248,17 @@ pub(crate) fn sh(script: &str) -> ExecSpec {
     ExecSpec { argv: vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()], ..ExecSpec::default() }
 }
 
-async fn next(events: &mut buildlet_client::ExecEvents) -> ExecEvent {
+pub(crate) async fn next(events: &mut buildlet_client::ExecEvents) -> ExecEvent {
     let event = tokio::time::timeout(DEADLINE, events.next()).await.expect("nothing comes");
     event.expect("the stream ended before the exec").unwrap()
 }
 
 /// Follows an exec to its end; checks that there is no gap and no repeat.
 pub(crate) async fn follow(client: &BuildletClient, exec: ExecId, offset: u64) -> (ExecEnd, String) {
-    let mut events = client.watch_exec(exec, offset).await.unwrap();
+    follow_events(client.watch_exec(exec, offset).await.unwrap(), offset).await
+}
+
+async fn follow_events(mut events: buildlet_client::ExecEvents, offset: u64) -> (ExecEnd, String) {
     let (mut text, mut at) = (Vec::new(), offset);
     loop {
         match next(&mut events).await {

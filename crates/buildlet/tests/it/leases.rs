@@ -73,8 +73,8 @@ async fn a_mount_is_removed_or_the_machine_says_that_it_is_not_clean() {
     let mut farm = Farm::start().await;
     let mut machine = farm.buildlet(&[]).await;
     let lease = machine.lease();
-    let (end, _) = machine.run(lease, "mkdir m && mount -t tmpfs none m && echo x >m/file").await;
-    if end.how != passed() {
+    machine.run(lease, "mkdir m").await;
+    if !mount(&farm.work().join("m")) {
         // Mounting needs privileges that this machine does not give.
         return;
     }
@@ -82,8 +82,9 @@ async fn a_mount_is_removed_or_the_machine_says_that_it_is_not_clean() {
     assert_eq!(names(&farm.work()), Vec::<String>::new());
     // A file that somebody else holds open keeps the mount.
     let lease = machine.lease();
-    machine.run(lease, "mkdir m && mount -t tmpfs none m && echo x >m/file").await;
-    let held = fs::File::open(farm.work().join("m/file")).unwrap();
+    machine.run(lease, "mkdir m").await;
+    assert!(mount(&farm.work().join("m")));
+    let held = fs::File::create(farm.work().join("m/file")).unwrap();
     let left = error(machine.client.end_lease(lease).await);
     assert!(matches!(&left, Error::NotClean(text) if text.contains("/m")), "{left:?}");
     let next = machine.lease();
@@ -93,6 +94,12 @@ async fn a_mount_is_removed_or_the_machine_says_that_it_is_not_clean() {
     drop(held);
     machine.client.end_lease(lease).await.unwrap();
     assert_eq!(machine.run(next, "echo clean").await.1, "clean\n");
+}
+
+/// Mounts something, as a build with the right to do so could.
+fn mount(folder: &std::path::Path) -> bool {
+    let status = std::process::Command::new("mount").args(["-t", "tmpfs", "none"]).arg(folder).status();
+    status.is_ok_and(|status| status.success())
 }
 
 #[tokio::test(flavor = "multi_thread")]

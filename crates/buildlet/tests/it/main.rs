@@ -3,7 +3,11 @@
 
 mod harness;
 
+mod conformance;
 mod execs;
 mod leases;
+mod limits;
 mod processes;
+mod seals;
+mod sessions;
 mod trees;

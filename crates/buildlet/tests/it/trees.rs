@@ -189,6 +189,21 @@ async fn an_archive_that_is_cut_short_or_no_archive_is_refused_and_the_machine_g
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_holds_more_than_the_work_folder_may_is_refused_and_the_machine_goes_on() {
+    let mut farm = Farm::start().await;
+    let mut machine = farm.buildlet(&["--max-work", "1"]).await;
+    let lease = machine.lease();
+    let bomb = gzip(&tar(&[("a", &"x".repeat(50 << 20))]));
+    assert!(bomb.len() < 1 << 20);
+    let full = error(machine.client.write_tree(lease, "t", ArchiveFormat::TarGz, chunks(&bomb)).await);
+    assert!(matches!(&full, Error::Other { reason, .. } if reason == "DISK_FULL"), "{full:?}");
+    machine.client.end_lease(lease).await.unwrap();
+    assert_eq!(names(&farm.work()), Vec::<String>::new());
+    let next = machine.lease();
+    assert_eq!(machine.run(next, "echo fine").await.1, "fine\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_the_lease_ends_a_tree_that_hangs() {
     let mut farm = Farm::start().await;
     let mut machine = farm.buildlet(&[]).await;
@@ -199,7 +214,7 @@ async fn the_end_of_the_lease_ends_a_tree_that_hangs() {
     let client = machine.client.clone();
     let writing = async { client.write_tree(lease, "a", ArchiveFormat::Tar, hanging).await };
     let ending = async {
-        crate::harness::until("the tree has begun", || farm.work().join("a/a").exists()).await;
+        crate::harness::until("the tree has begun", || farm.work().join("a").exists()).await;
         machine.client.end_lease(lease).await
     };
     let (written, ended) = tokio::join!(writing, ending);

@@ -128,9 +128,14 @@ impl Ended {
     pub(super) fn result(&self, has_folder: bool, planted: Option<Mutation>) -> TaskResult {
         let outcome = match &self.end.how {
             How::Exited(0) => Some(Outcome::Passed),
-            How::Exited(_) | How::Signalled(_) | How::Ended(EndedByUs::TooMuchOutput) => {
-                Some(Outcome::Failed)
-            }
+            How::Exited(_)
+            | How::Signalled(_)
+            | How::Ended(
+                EndedByUs::TooMuchOutput
+                | EndedByUs::OutOfMemory
+                | EndedByUs::TooManyProcesses
+                | EndedByUs::WorkFolderFull,
+            ) => Some(Outcome::Failed),
             // The shell itself always starts; the builder's folder may not be there.
             How::NotStarted(_) => has_folder.then_some(Outcome::Failed),
             How::Ended(EndedByUs::TimedOut) => Some(Outcome::TimedOut),
@@ -163,6 +168,9 @@ impl Ended {
             How::Ended(EndedByUs::TooMuchOutput) => {
                 format!("wrote more than {} bytes", self.end.output_bytes)
             }
+            How::Ended(EndedByUs::OutOfMemory) => "used more memory than it may".to_owned(),
+            How::Ended(EndedByUs::TooManyProcesses) => "started more processes than it may".to_owned(),
+            How::Ended(EndedByUs::WorkFolderFull) => "put more into the work folder than it may".to_owned(),
             How::Ended(EndedByUs::Cancelled) => "the machine ended it".to_owned(),
             How::Ended(EndedByUs::Abandoned) => {
                 "the machine did not hear from the coordinator for too long".to_owned()

@@ -8,11 +8,11 @@ use std::{
 };
 
 use api::buildlet::{
-    AcknowledgeExecRequest, AcknowledgeExecResponse, CancelExecRequest, CancelExecResponse, DrainRequest,
-    DrainResponse, EndLeaseRequest, EndLeaseResponse, EndedByUs, ExecEnd, ExecStatus, FetchTreeRequest,
-    FetchTreeResponse, GetStatusRequest, GetStatusResponse, Lease, OutputChunk, ReadTreeRequest,
-    ReadTreeResponse, RemovePathsRequest, RemovePathsResponse, StartExecRequest, StartExecResponse,
-    WatchExecRequest, WatchExecResponse, WriteTreeRequest, WriteTreeResponse,
+    self as wire, AcknowledgeExecRequest, AcknowledgeExecResponse, CancelExecRequest, CancelExecResponse,
+    DrainRequest, DrainResponse, EndLeaseRequest, EndLeaseResponse, EndedByUs, ExecEnd, ExecStatus,
+    FetchTreeRequest, FetchTreeResponse, GetStatusRequest, GetStatusResponse, Lease, OutputChunk,
+    ReadTreeRequest, ReadTreeResponse, RemovePathsRequest, RemovePathsResponse, StartExecRequest,
+    StartExecResponse, WatchExecRequest, WatchExecResponse, WriteTreeRequest, WriteTreeResponse,
     buildlet_service_server::BuildletService, exec_end::How, read_tree_response::Part,
     watch_exec_response::Event,
 };
@@ -130,6 +130,9 @@ async fn run(request: StartExecRequest, exec: Exec) {
 impl BuildletService for FakeBuildlet {
     type WatchExecStream = Answers<WatchExecResponse>;
     type ReadTreeStream = Answers<ReadTreeResponse>;
+    type RunExecStream = Answers<wire::RunExecResponse>;
+    type ForwardPortStream = Answers<wire::ForwardPortResponse>;
+    type ListTreeStream = Answers<wire::ListTreeResponse>;
 
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
         let inner = self.inner.lock().unwrap();
@@ -279,4 +282,55 @@ impl BuildletService for FakeBuildlet {
     async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
         Ok(Response::new(DrainResponse {}))
     }
+
+    async fn run_exec(
+        &self,
+        _: Request<wire::RunExecRequest>,
+    ) -> Result<Response<Self::RunExecStream>, Status> {
+        Err(not_called())
+    }
+
+    async fn send_input(
+        &self,
+        _: Request<wire::SendInputRequest>,
+    ) -> Result<Response<wire::SendInputResponse>, Status> {
+        Err(not_called())
+    }
+
+    async fn resize_terminal(
+        &self,
+        _: Request<wire::ResizeTerminalRequest>,
+    ) -> Result<Response<wire::ResizeTerminalResponse>, Status> {
+        Err(not_called())
+    }
+
+    async fn signal_exec(
+        &self,
+        _: Request<wire::SignalExecRequest>,
+    ) -> Result<Response<wire::SignalExecResponse>, Status> {
+        Err(not_called())
+    }
+
+    async fn forward_port(
+        &self,
+        _: Request<Streaming<wire::ForwardPortRequest>>,
+    ) -> Result<Response<Self::ForwardPortStream>, Status> {
+        Err(not_called())
+    }
+
+    async fn list_tree(
+        &self,
+        _: Request<wire::ListTreeRequest>,
+    ) -> Result<Response<Self::ListTreeStream>, Status> {
+        Err(not_called())
+    }
+
+    async fn halt(&self, _: Request<wire::HaltRequest>) -> Result<Response<wire::HaltResponse>, Status> {
+        Err(not_called())
+    }
+}
+
+/// For what is for people's sessions, and no build's business.
+fn not_called() -> Status {
+    Status::unimplemented("builds do not call this")
 }

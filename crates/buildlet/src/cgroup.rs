@@ -1,0 +1,224 @@
+//! Control groups: the kernel's own bounds for the processes and the memory of an exec.
+//!
+//! Version 2 where it may be used, else version 1, else none: then [`crate::machine`] looks at the processes now and
+//! then. A group is joined through a descriptor that was opened here, so it does not matter what an exec sees of the
+//! machine's files.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use crate::{exec::Limits, keeper::StopReason};
+
+/// Where the system has its groups.
+const ROOT: &str = "/sys/fs/cgroup";
+
+/// The groups that this buildlet may make.
+#[derive(Debug, Default)]
+pub(crate) struct Groups {
+    memory: Option<Place>,
+    processes: Option<Place>,
+}
+
+/// Where groups of a kind are made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    folder: PathBuf,
+    version: Version,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    One,
+    Two,
+}
+
+/// The group of one exec; removed when it is dropped, which is after the last process has gone.
+#[derive(Debug)]
+pub(crate) struct Group {
+    memory: Option<(PathBuf, Version)>,
+    processes: Option<(PathBuf, Version)>,
+}
+
+impl Groups {
+    /// What the system lets this process do. `name` must be the buildlet's own.
+    pub(crate) fn find(name: &str) -> Self {
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let place = |controller: &str| usable(&place(Path::new(ROOT), &own, controller)?, controller, name);
+        Self { memory: place("memory"), processes: place("pids") }
+    }
+
+    /// What bounds execs, as the status tells it.
+    pub(crate) fn kind(&self) -> &'static str {
+        match (&self.memory, &self.processes) {
+            (Some(memory), Some(_)) if memory.version == Version::Two => "cgroup v2",
+            (Some(_), Some(_)) => "cgroup v1",
+            _ => "sampling",
+        }
+    }
+
+    /// A group with limits, and the lists to join it by; none if there is nothing to bound, or nothing to do that with.
+    pub(crate) fn make(&self, name: &str, limits: &Limits) -> io::Result<Option<(Group, Vec<OwnedFd>)>> {
+        let (Some(memory), Some(processes)) = (&self.memory, &self.processes) else { return Ok(None) };
+        let mut group = Group { memory: None, processes: None };
+        if let Some(bytes) = limits.memory_bytes {
+            let folder = memory.folder.join(name);
+            make_folder(&folder)?;
+            group.memory = Some((folder.clone(), memory.version));
+            let files: &[&str] = match memory.version {
+                Version::One => &["memory.limit_in_bytes"],
+                Version::Two => &["memory.max"],
+            };
+            set(&folder, files, &bytes.to_string())?;
+            // Else what is too much would go to swap.
+            let _ = match memory.version {
+                Version::One => set(&folder, &["memory.memsw.limit_in_bytes"], &bytes.to_string()),
+                Version::Two => set(&folder, &["memory.swap.max"], "0"),
+            };
+        }
+        if let Some(count) = limits.processes {
+            let folder = processes.folder.join(name);
+            make_folder(&folder)?;
+            group.processes = Some((folder.clone(), processes.version));
+            set(&folder, &["pids.max"], &count.to_string())?;
+        }
+        let mut folders: Vec<_> = group.folders().collect();
+        folders.dedup();
+        let lists = folders.iter().map(|folder| {
+            OpenOptions::new().write(true).open(folder.join("cgroup.procs")).map(OwnedFd::from)
+        });
+        let lists = lists.collect::<io::Result<Vec<_>>>()?;
+        Ok(if lists.is_empty() { None } else { Some((group, lists)) })
+    }
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
+
+fn set(folder: &Path, files: &[&str], value: &str) -> io::Result<()> {
+    files.iter().try_for_each(|file| fs::write(folder.join(file), value))
+}
+
+/// This process's group of a controller, from the text of `/proc/self/cgroup`.
+fn place(root: &Path, own: &str, controller: &str) -> Option<Place> {
+    let mut two = None;
+    for line in own.lines() {
+        let mut fields = line.splitn(3, ':');
+        let (number, names, path) = (fields.next()?, fields.next()?, fields.next()?);
+        let path = path.trim_start_matches('/');
+        if names.split(',').any(|name| name == controller) {
+            return Some(Place { folder: root.join(controller).join(path), version: Version::One });
+        }
+        if number == "0" && names.is_empty() {
+            two = Some(Place { folder: root.join(path), version: Version::Two });
+        }
+    }
+    two
+}
+
+/// A folder of our own in that place, if groups can be made there.
+fn usable(place: &Place, controller: &str, name: &str) -> Option<Place> {
+    if place.version == Version::Two {
+        delegate(&place.folder, controller).ok()?;
+    }
+    let folder = place.folder.join(format!("farmer-{name}"));
+    make_folder(&folder).ok()?;
+    // Of a buildlet that was killed.
+    for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+        let _ = fs::remove_dir(entry.path());
+    }
+    if place.version == Version::Two {
+        fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}")).ok()?;
+    }
+    let probe = folder.join("probe");
+    make_folder(&probe).ok()?;
+    let counts = if controller == "pids" { "pids.max" } else { "cgroup.procs" };
+    let works = File::open(probe.join(counts)).is_ok();
+    let _ = fs::remove_dir(probe);
+    works.then_some(Place { folder, version: place.version })
+}
+
+/// Lets the groups below this one be bounded. Version 2 wants no process in a group with such below it, so this one
+/// moves into a group of its own, as a service to which the machine's owner has delegated its group may.
+fn delegate(folder: &Path, controller: &str) -> io::Result<()> {
+    let control = folder.join("cgroup.subtree_control");
+    if fs::read_to_string(&control)?.split_whitespace().any(|name| name == controller) {
+        return Ok(());
+    }
+    let enable = || fs::write(&control, format!("+{controller}"));
+    if enable().is_ok() {
+        return Ok(());
+    }
+    let leaf = folder.join("buildlet");
+    make_folder(&leaf)?;
+    for process in fs::read_to_string(folder.join("cgroup.procs"))?.lines() {
+        fs::write(leaf.join("cgroup.procs"), process)?;
+    }
+    enable()
+}
+
+impl Group {
+    /// Which limit was hit.
+    pub(crate) fn hit(&self) -> Option<StopReason> {
+        let count = |folder: &Path, file: &str, name: &str| {
+            counter(&fs::read_to_string(folder.join(file)).unwrap_or_default(), name)
+        };
+        if let Some((folder, version)) = &self.memory {
+            let file = if *version == Version::One { "memory.oom_control" } else { "memory.events" };
+            if count(folder, file, "oom_kill") > 0 {
+                return Some(StopReason::OutOfMemory);
+            }
+        }
+        let (folder, _) = self.processes.as_ref()?;
+        (count(folder, "pids.events", "max") > 0).then_some(StopReason::TooManyProcesses)
+    }
+
+    fn folders(&self) -> impl Iterator<Item = PathBuf> {
+        self.memory.iter().chain(&self.processes).map(|(folder, _)| folder.clone())
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        for folder in self.folders() {
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+/// A number by its name, from lines of a name and a number.
+fn counter(text: &str, name: &str) -> u64 {
+    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok();
+    text.lines().find_map(value).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_found_in_its_groups() {
+        let root = Path::new("/g");
+        let one = "8:pids:/\n4:memory,x:/a/b\n0::/\n";
+        let found = |own: &str, controller: &str| {
+            place(root, own, controller).map(|place| (place.folder, place.version))
+        };
+        assert_eq!(found(one, "memory"), Some(("/g/memory/a/b".into(), Version::One)));
+        assert_eq!(found(one, "pids"), Some(("/g/pids/".into(), Version::One)));
+        assert_eq!(found("0::/user.slice\n", "pids"), Some(("/g/user.slice".into(), Version::Two)));
+        assert_eq!(found("", "pids"), None);
+    }
+
+    #[test]
+    fn counters_are_read_by_their_whole_name() {
+        let text = "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n";
+        assert_eq!((counter(text, "oom_kill"), counter(text, "none")), (3, 0));
+    }
+}
