@@ -34,7 +34,7 @@ enum Command {
     /// Follow, serve, check or import the mutation log
     Maintner(maintner::Args),
     /// Run the agent of a machine
-    Buildlet(BuildletArgs),
+    Buildlet(Box<BuildletArgs>),
     /// Print a script that completes commands in your shell
     Completion {
         /// The shell
@@ -81,7 +81,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Up(args) => Ok(up::run(args)),
         Command::Init(args) => detect::run(&args),
-        Command::Buildlet(args) => Ok(run_buildlet(args)),
+        Command::Buildlet(args) => Ok(run_buildlet(*args)),
         Command::Build(args) => client(build::request(args)),
         Command::Builds(args) => client(build::list_or_show(args)),
         Command::Logs(args) => client(logs::run(args)),

@@ -188,6 +188,9 @@ fn start(folder: &Path, name: &MachineName, launch: Launch) -> anyhow::Result<Pr
         .arg(folder.join("state"))
         .arg("--identity")
         .args([folder.join("machine.pem"), folder.join("machine.key"), folder.join("ca.pem")])
+        // The farm's keys and tokens: everything that is not this buildlet's work.
+        .arg("--hide")
+        .arg(folder.ancestors().nth(2).unwrap_or(folder))
         .args(["--reuse", "wiped", "--exit-when-orphaned", "--orphan-after"])
         .arg(humantime::format_duration(launch.orphan_after).to_string().replace(' ', ""));
     for (variable, value) in toolchains() {
