@@ -58,8 +58,10 @@ const STEPS: &[Step] = &[
     ("binaries", |run| cargo(run, &["build", "--locked", "--workspace", "--bins"], &[])),
     ("tests", tests),
     ("simulator", |run| {
-        let seeds = if run.long { "10000" } else { "100" };
-        ours(sim::run(run.root, run.long, &["--seeds".to_owned(), seeds.to_owned()]))
+        // In release mode, which has to be built first, and for ten minutes.
+        let all = run.long.is_some_and(|minutes| minutes >= 10);
+        let seeds = if all { "10000" } else { "100" };
+        ours(sim::run(run.root, all, &["--seeds".to_owned(), seeds.to_owned()]))
     }),
 ];
 
