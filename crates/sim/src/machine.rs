@@ -212,6 +212,10 @@ impl Process {
             started: Timestamp(0),
             draining: state.fencing.draining,
             broken: state.fencing.broken.clone().unwrap_or_default(),
+            isolation: "none".to_owned(),
+            key_exposed: String::new(),
+            limits: "sampling".to_owned(),
+            clock: None,
         }
     }
 
@@ -521,6 +525,9 @@ fn journaled(end: &ExecEnd) -> real::End {
             EndedByUs::TooMuchOutput => StopReason::TooMuchOutput,
             EndedByUs::Abandoned => StopReason::Abandoned,
             EndedByUs::DiskFull => StopReason::DiskFull,
+            EndedByUs::OutOfMemory => StopReason::OutOfMemory,
+            EndedByUs::TooManyProcesses => StopReason::TooManyProcesses,
+            EndedByUs::WorkFolderFull => StopReason::WorkFolderFull,
             EndedByUs::BuildletDied => StopReason::BuildletDied,
         }),
     };
@@ -539,6 +546,9 @@ fn told(end: &real::End) -> ExecEnd {
             StopReason::TooMuchOutput => EndedByUs::TooMuchOutput,
             StopReason::Abandoned => EndedByUs::Abandoned,
             StopReason::DiskFull => EndedByUs::DiskFull,
+            StopReason::OutOfMemory => EndedByUs::OutOfMemory,
+            StopReason::TooManyProcesses => EndedByUs::TooManyProcesses,
+            StopReason::WorkFolderFull => EndedByUs::WorkFolderFull,
             StopReason::BuildletDied => EndedByUs::BuildletDied,
         }),
     };
