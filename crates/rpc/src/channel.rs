@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Status, body::Body};
 
 use crate::{
-    DEFAULT_DEADLINE, Identity,
+    DEFAULT_DEADLINE, Identity, Proxy,
     body::ResponseBody,
     methods, propagate,
     request::{TIMEOUT_HEADER, timeout},
@@ -31,9 +31,9 @@ use crate::{
     transport::Sender,
 };
 
-pub use dial::ConnectError;
 use dial::Dialler;
 pub(crate) use dial::is_loopback;
+pub use dial::{ConnectError, Trust};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -48,7 +48,15 @@ const AGENT: HeaderValue = HeaderValue::from_static("farmer");
 /// # Errors
 /// [`ConnectError`] if the address or the identity cannot be used at all.
 pub fn connect(url: &str, identity: Option<&Identity>) -> Result<Channel, ConnectError> {
-    let (dialler, scheme, authority) = Dialler::new(url, identity)?;
+    connect_via(url, identity.map_or(Trust::World, Trust::Farm), None)
+}
+
+/// As [`connect`], with a choice of whom to trust, and through an HTTP proxy if there is one.
+///
+/// # Errors
+/// As [`connect`].
+pub fn connect_via(url: &str, trust: Trust<'_>, proxy: Option<&Proxy>) -> Result<Channel, ConnectError> {
+    let (dialler, scheme, authority) = Dialler::new(url, trust, proxy.cloned())?;
     let link = Link {
         dialler: Some(dialler),
         live: Mutex::new(None),

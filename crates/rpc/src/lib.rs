@@ -5,6 +5,7 @@ mod channel;
 mod methods;
 pub mod page;
 mod propagate;
+mod proxy;
 mod request;
 mod retry;
 pub mod reverse;
@@ -16,14 +17,15 @@ mod transport;
 pub mod watch;
 
 pub use body::ResponseBody;
-pub use channel::{Channel, ConnectError, connect};
+pub use channel::{Channel, ConnectError, Trust, connect, connect_via};
 pub use page::PageToken;
+pub use proxy::{Proxy, ProxyError};
 pub use request::{Deadline, deadline, peer, request, with_deadline};
 pub use retry::{RetryPolicy, retry};
 pub use server::{BindError, Bound, GrpcAuth, Health, Server, Service, bearer};
 pub use status::{internal, is_transient, reason, retry_after, status, unavailable};
 pub use time::{duration, from_duration, from_timestamp, timestamp};
-pub use tls::{Authority, Identity, Peer, TlsError};
+pub use tls::{Admission, Authority, Identity, KeyRequest, Peer, Signed, TlsError, Trouble, is_sealed};
 
 /// The largest message that services and clients accept, 16 MiB. Generated servers and clients take it themselves:
 /// `FooServiceServer::new(x).max_decoding_message_size(rpc::MAX_MESSAGE)`.

@@ -19,7 +19,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use runtime::Tasks;
 
-use crate::{Identity, TlsError};
+use crate::{Admission, Identity, TlsError};
 
 pub use call::Service;
 use guard::Guard;
@@ -67,6 +67,8 @@ pub struct Server {
     http: Option<axum::Router>,
     allowed_hosts: Vec<String>,
     auth: Option<GrpcAuth>,
+    guests: Option<&'static [&'static str]>,
+    admission: Option<Admission>,
     concurrency: usize,
 }
 
@@ -91,6 +93,8 @@ impl Server {
             http: None,
             allowed_hosts: Vec::new(),
             auth: None,
+            guests: None,
+            admission: None,
             concurrency: 1024,
         }
     }
@@ -98,6 +102,19 @@ impl Server {
     /// Speaks TLS with this identity, to clients that show a certificate of the same authority.
     pub fn tls(mut self, identity: &Identity) -> Self {
         self.transport = Transport::Tls(identity.clone());
+        self
+    }
+
+    /// Also lets clients without a certificate in, to the paths that begin with one of these and to no others. A client that
+    /// shows a certificate must show a good one.
+    pub fn guests(mut self, paths: &'static [&'static str]) -> Self {
+        self.guests = Some(paths);
+        self
+    }
+
+    /// Refuses at the handshake, as revoked, whom this says no to. For servers with TLS.
+    pub fn admission(mut self, admission: Admission) -> Self {
+        self.admission = Some(admission);
         self
     }
 
@@ -158,7 +175,7 @@ impl Server {
     /// # Errors
     /// [`BindError`].
     pub async fn bind(mut self, address: SocketAddr) -> Result<Bound, BindError> {
-        let mut guard = Guard { auth: self.auth.take(), hosts: None };
+        let mut guard = Guard { auth: self.auth.take(), ..Guard::default() };
         let tls = match std::mem::replace(&mut self.transport, Transport::Undecided) {
             Transport::Undecided => return Err(BindError::NoIdentity(address)),
             Transport::Plain if !address.ip().is_loopback() => {
@@ -168,16 +185,20 @@ impl Server {
                 guard.hosts = Some(std::mem::take(&mut self.allowed_hosts));
                 None
             }
-            Transport::Tls(identity) => Some(TlsAcceptor::from(identity.server_config()?)),
+            Transport::Tls(identity) => {
+                guard.guests = self.guests;
+                let config = identity.server_config(self.guests.is_some(), self.admission.take())?;
+                Some(TlsAcceptor::from(config))
+            }
         };
         let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
             std::io::ErrorKind::AddrInUse => BindError::InUse(address),
             _ => BindError::Listen { address, source },
         })?;
         let local = listener.local_addr().map_err(|source| BindError::Listen { address, source })?;
-        let (name, tasks) = (self.name, self.tasks.clone());
+        let (name, tasks, guests) = (self.name, self.tasks.clone(), guard.guests.is_some());
         let (service, health) = self.build(guard);
-        Ok(Bound { name, tasks, listener, local, tls, service, health })
+        Ok(Bound { name, tasks, listener, local, tls, guests, service, health })
     }
 
     fn build(self, guard: Guard) -> (Service, Health) {
@@ -231,6 +252,7 @@ pub struct Bound {
     listener: TcpListener,
     local: SocketAddr,
     tls: Option<TlsAcceptor>,
+    guests: bool,
     service: Service,
     health: Health,
 }

@@ -8,6 +8,8 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use tracing::error;
 
+use crate::Trouble;
+
 const DOMAIN: &str = "farmer";
 
 /// A status with a reason. The message of an `INTERNAL` one is logged and kept from the caller.
@@ -57,7 +59,11 @@ pub(crate) fn transport(error: &(dyn Error + 'static)) -> Status {
         }
         source = error.source();
     }
-    unavailable(format_args!("connection lost: {}", chain(error)))
+    match Trouble::of(error) {
+        // A server refuses a certificate only after the handshake is over for the client.
+        Some(trouble) => unavailable(format_args!("connection lost: {trouble}")),
+        None => unavailable(format_args!("connection lost: {}", chain(error))),
+    }
 }
 
 /// An error and its causes on one line.

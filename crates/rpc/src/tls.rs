@@ -4,7 +4,11 @@
 //! dialled; the certificate of a machine carries none and is good for clients only, so a machine cannot pass for a
 //! service. Names are URIs: `farmer://service/NAME`, `farmer://machine/NAME?hosts=a,b`.
 
+mod admission;
 mod authority;
+mod request;
+mod seal;
+mod trouble;
 
 use std::{
     fmt,
@@ -16,14 +20,19 @@ use std::{
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, ring},
-    server::WebPkiClientVerifier,
+    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use x509_parser::{extensions::GeneralName, prelude::FromDer as _};
 
 use types::{HostType, MachineName};
 
+pub use admission::Admission;
+use admission::Admitting;
 pub use authority::Authority;
+pub use request::{KeyRequest, Signed};
+pub use seal::is_sealed;
+pub use trouble::Trouble;
 
 /// The name that every service's certificate answers to.
 const SERVICE_DNS_NAME: &str = "farmer";
@@ -110,11 +119,20 @@ impl Identity {
         Ok(Arc::new(config))
     }
 
-    /// What a server needs: clients without a certificate of the same authority are refused.
-    pub(crate) fn server_config(&self) -> Result<Arc<ServerConfig>, TlsError> {
-        let verifier = WebPkiClientVerifier::builder_with_provider(self.roots()?, provider())
-            .build()
-            .map_err(unusable)?;
+    /// What a server needs: clients without a certificate of the same authority are refused, unless guests are let in;
+    /// so are those that the admission, if there is one, says no to.
+    pub(crate) fn server_config(
+        &self,
+        guests: bool,
+        admission: Option<Admission>,
+    ) -> Result<Arc<ServerConfig>, TlsError> {
+        let builder = WebPkiClientVerifier::builder_with_provider(self.roots()?, provider());
+        let builder = if guests { builder.allow_unauthenticated() } else { builder };
+        let signatures = builder.build().map_err(unusable)?;
+        let verifier: Arc<dyn ClientCertVerifier> = match admission {
+            Some(admission) => Arc::new(Admitting { signatures, admission }),
+            None => signatures,
+        };
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(unusable)?
@@ -122,6 +140,9 @@ impl Identity {
             .with_single_cert(self.chain()?, self.key()?)
             .map_err(unusable)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // A session that is resumed shows no certificate: one that has expired or was revoked would still come in.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
     }
 
@@ -134,12 +155,27 @@ impl Identity {
     }
 
     fn roots(&self) -> Result<Arc<RootCertStore>, TlsError> {
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(&self.ca_pem, "authority certificate")? {
-            roots.add(certificate).map_err(unusable)?;
-        }
-        Ok(Arc::new(roots))
+        roots(&self.ca_pem)
     }
+}
+
+/// What a client needs to speak to services of an authority while it has no certificate itself: as a guest.
+pub(crate) fn guest_config(ca_pem: &str, alpn: &[u8]) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?
+        .with_root_certificates(roots(ca_pem)?)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![alpn.to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn roots(ca_pem: &str) -> Result<Arc<RootCertStore>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(ca_pem, "authority certificate")? {
+        roots.add(certificate).map_err(unusable)?;
+    }
+    Ok(Arc::new(roots))
 }
 
 /// The other side of a connection, from its verified certificate. A server puts it into the extensions of each

@@ -13,9 +13,9 @@ use tonic::Status;
 
 use super::drive;
 use crate::{
-    Identity, TlsError,
+    Identity, Proxy, TlsError, Trouble,
     status::{chain, unavailable},
-    tls::{provider, server_name},
+    tls::{guest_config, provider, server_name},
     transport::{self, Sender},
 };
 
@@ -39,18 +39,31 @@ pub enum ConnectError {
     Identity(#[from] TlsError),
 }
 
+/// Whom a client trusts to be the server that it means, and what it shows of itself.
+#[derive(Debug, Clone, Copy)]
+pub enum Trust<'a> {
+    /// Services of a farm; it shows its own certificate.
+    Farm(&'a Identity),
+    /// Services of the farm that these authorities (PEM) sign for; it shows nothing, and is a guest.
+    Guest(&'a str),
+    /// Servers that the world knows; it shows nothing.
+    World,
+}
+
 /// Makes connections to one address.
 pub(super) struct Dialler {
     host: String,
     port: u16,
     /// With the name that the server's certificate must have.
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    proxy: Option<Proxy>,
 }
 
 impl Dialler {
     pub(super) fn new(
         url: &str,
-        identity: Option<&Identity>,
+        trust: Trust<'_>,
+        proxy: Option<Proxy>,
     ) -> Result<(Self, Scheme, Authority), ConnectError> {
         let bad = || ConnectError::Url(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| bad())?;
@@ -58,9 +71,10 @@ impl Dialler {
         let host = authority.host().to_owned();
         let (tls, default_port) = match uri.scheme_str() {
             Some("https") => {
-                let (config, name) = match identity {
-                    Some(identity) => (identity.client_config(b"h2")?, server_name()),
-                    None => {
+                let (config, name) = match trust {
+                    Trust::Farm(identity) => (identity.client_config(b"h2")?, server_name()),
+                    Trust::Guest(ca_pem) => (guest_config(ca_pem, b"h2")?, server_name()),
+                    Trust::World => {
                         (public(b"h2")?, ServerName::try_from(bare(&host).to_owned()).map_err(|_| bad())?)
                     }
                 };
@@ -72,7 +86,7 @@ impl Dialler {
         };
         let port = authority.port_u16().unwrap_or(default_port);
         let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-        Ok((Self { host, port, tls }, scheme, authority))
+        Ok((Self { host, port, tls, proxy }, scheme, authority))
     }
 
     /// Connects. The connection lives until every sender is dropped or the peer is gone.
@@ -81,13 +95,19 @@ impl Dialler {
             |what: &str| unavailable(format_args!("cannot reach `{}:{}`: {what}", self.host, self.port));
         match timeout(DIAL_TIMEOUT, self.open()).await {
             Ok(Ok(sender)) => Ok(sender),
-            Ok(Err(error)) => Err(failed(&chain(&*error))),
+            Ok(Err(error)) => match Trouble::of(&*error) {
+                Some(trouble) => Err(failed(&trouble.to_string())),
+                None => Err(failed(&chain(&*error))),
+            },
             Err(_) => Err(failed("no answer in time")),
         }
     }
 
     async fn open(&self) -> Result<Sender, Box<dyn std::error::Error + Send + Sync>> {
-        let stream = transport::tcp(&self.host, self.port).await?;
+        let stream = match &self.proxy {
+            None => transport::tcp(&self.host, self.port).await?,
+            Some(proxy) => proxy.tunnel(&format!("{}:{}", self.host, self.port)).await?,
+        };
         match &self.tls {
             None => begin(stream).await,
             Some((tls, name)) => begin(tls.connect(name.clone(), stream).await?).await,
@@ -136,7 +156,7 @@ mod tests {
     use super::*;
 
     fn check(url: &str, expected: &str) {
-        let text = match Dialler::new(url, None) {
+        let text = match Dialler::new(url, Trust::World, None) {
             Ok((dialler, ..)) => format!("{} {}", dialler.host, dialler.port),
             Err(error) => error.to_string(),
         };

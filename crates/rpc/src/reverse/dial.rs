@@ -2,39 +2,42 @@
 
 use std::{io, time::Duration};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{
     HeaderMap, Request, Response, StatusCode,
-    header::{CONNECTION, HOST, UPGRADE},
+    header::{CONNECTION, HOST, LOCATION, UPGRADE},
 };
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::{body::Incoming, service::service_fn, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::CertificateDer;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::{DRAIN, PROTOCOL};
-use crate::{Identity, Peer, Service, TlsError, channel::drive, status::chain, tls::server_name, transport};
+use types::Timestamp;
+
+use super::{DRAIN, PROTOCOL, TIME_HEADER};
+use crate::{
+    Identity, Peer, Proxy, ProxyError, Service, TlsError,
+    channel::drive,
+    status::chain,
+    tls::{Trouble, server_name},
+    transport,
+};
 
 /// TCP, proxy, TLS and upgrade together.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(15);
-/// The longest answer of a proxy to `CONNECT` that is read.
-const PROXY_ANSWER: usize = 8 << 10;
 /// The longest text of a refusal that is shown.
 const REFUSAL: usize = 1 << 10;
+/// How often in a row one may be sent elsewhere.
+const REDIRECTS: usize = 2;
 
 /// Why no reversed connection could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// Not an `https` URL with a host, or not a proxy's `http` URL.
+    /// Not an `https` URL with a host.
     #[error("`{0}` is not a URL that can be dialled")]
     Url(String),
     /// The identity cannot be used.
@@ -48,14 +51,23 @@ pub enum DialError {
         /// What went wrong.
         source: io::Error,
     },
-    /// The proxy does not let us through.
-    #[error("the proxy `{proxy}` refuses: {answer}")]
-    Proxy {
-        /// Host and port of the proxy.
-        proxy: String,
-        /// The first line of its answer.
-        answer: String,
+    /// The proxy makes no tunnel.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    /// One side does not accept the certificate of the other.
+    #[error("no connection to `{address}`: {trouble}")]
+    Certificate {
+        /// Host and port.
+        address: String,
+        /// Whose certificate, and what is wrong with it.
+        trouble: Trouble,
     },
+    /// The two sides speak different versions: one of them must be updated.
+    #[error("{0}")]
+    Outdated(String),
+    /// It was sent elsewhere, again and again.
+    #[error("`{0}` sends elsewhere once too often")]
+    Redirects(String),
     /// Somebody answers who is no service of our farm.
     #[error("`{0}` is not a service of this machine's farm")]
     Stranger(String),
@@ -73,11 +85,16 @@ impl DialError {
     /// Whether dialling again later may help.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Proxy { .. } => true,
+            Self::Proxy(error) => !matches!(error, ProxyError::Url(_)),
+            Self::Unreachable { .. } | Self::Redirects(_) => true,
             Self::Refused { status, .. } => {
                 status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
             }
-            Self::Url(_) | Self::Identity(_) | Self::Stranger(_) => false,
+            Self::Url(_)
+            | Self::Identity(_)
+            | Self::Stranger(_)
+            | Self::Certificate { .. }
+            | Self::Outdated(_) => false,
         }
     }
 }
@@ -87,6 +104,7 @@ impl DialError {
 pub struct Stream {
     upgraded: Upgraded,
     peer: Peer,
+    time: Option<Timestamp>,
 }
 
 impl Stream {
@@ -94,10 +112,16 @@ impl Stream {
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
+
+    /// What time it was there when the connection was made, if it said so.
+    pub fn time(&self) -> Option<Timestamp> {
+        self.time
+    }
 }
 
 /// Dials `https://host:port` and upgrades the connection. `headers` go with the request (see
-/// [`super::VERSION_HEADER`]); `proxy` is the `http://[user:password@]host:port` of an HTTP proxy to go through.
+/// [`super::VERSION_HEADER`]); `proxy` is the `http://[user:password@]host:port` of an HTTP proxy to go through. Follows
+/// the server to another one, if it says so.
 ///
 /// # Errors
 /// [`DialError`].
@@ -107,30 +131,58 @@ pub async fn dial(
     headers: HeaderMap,
     proxy: Option<&str>,
 ) -> Result<Stream, DialError> {
-    let (url, host, port) = parse(url, "https", 443)?;
-    let address = format!("{host}:{port}");
-    let proxy = proxy.map(|proxy| parse(proxy, "http", 80)).transpose()?;
+    let proxy = proxy.map(Proxy::parse).transpose()?;
     let tls = TlsConnector::from(identity.client_config(b"http/1.1")?);
-    let unreachable = |source| DialError::Unreachable { address: address.clone(), source };
-    let dialled = async {
-        let tcp = match &proxy {
-            None => transport::tcp(&host, port).await.map_err(unreachable)?,
-            Some(proxy) => tunnel(proxy, &address).await?,
-        };
-        let tls = tls.connect(server_name(), tcp).await.map_err(unreachable)?;
-        let peer = service_of(&tls).ok_or_else(|| DialError::Stranger(address.clone()))?;
-        let upgraded = upgrade(tls, &url, headers, &address).await?;
-        Ok(Stream { upgraded, peer })
-    };
-    let late = || unreachable(io::ErrorKind::TimedOut.into());
-    timeout(DIAL_TIMEOUT, dialled).await.unwrap_or_else(|_| Err(late()))
+    let mut url = url.to_owned();
+    for _ in 0..=REDIRECTS {
+        let (parsed, host, port) = parse(&url)?;
+        let address = format!("{host}:{port}");
+        let begun = begin(&tls, &parsed, (&host, port), &headers, proxy.as_ref());
+        let late = || DialError::Unreachable { address, source: io::ErrorKind::TimedOut.into() };
+        match timeout(DIAL_TIMEOUT, begun).await.unwrap_or_else(|_| Err(late()))? {
+            Answer::Upgraded(stream) => return Ok(stream),
+            Answer::Elsewhere(other) => url = other,
+        }
+    }
+    Err(DialError::Redirects(url))
 }
 
-fn parse(text: &str, scheme: &str, default_port: u16) -> Result<(Url, String, u16), DialError> {
+/// What a server answers to one who may connect.
+enum Answer {
+    Upgraded(Stream),
+    Elsewhere(String),
+}
+
+async fn begin(
+    tls: &TlsConnector,
+    url: &Url,
+    (host, port): (&str, u16),
+    headers: &HeaderMap,
+    proxy: Option<&Proxy>,
+) -> Result<Answer, DialError> {
+    let address = format!("{host}:{port}");
+    let tcp = match proxy {
+        None => transport::tcp(host, port).await.map_err(|source| lost(&address, source))?,
+        Some(proxy) => proxy.tunnel(&address).await?,
+    };
+    let tls = tls.connect(server_name(), tcp).await.map_err(|source| lost(&address, source))?;
+    let peer = service_of(&tls).ok_or_else(|| DialError::Stranger(address.clone()))?;
+    upgrade(tls, url, headers, &address, peer).await
+}
+
+/// A connection that was not made or broke. A certificate that one side does not accept shows as this, too.
+fn lost(address: &str, source: io::Error) -> DialError {
+    match Trouble::of(&source) {
+        Some(trouble) => DialError::Certificate { address: address.to_owned(), trouble },
+        None => DialError::Unreachable { address: address.to_owned(), source },
+    }
+}
+
+fn parse(text: &str) -> Result<(Url, String, u16), DialError> {
     let bad = || DialError::Url(text.to_owned());
     let url = Url::parse(text).map_err(|_| bad())?;
-    let host = url.host_str().filter(|_| url.scheme() == scheme).ok_or_else(bad)?.to_owned();
-    let port = url.port().unwrap_or(default_port);
+    let host = url.host_str().filter(|_| url.scheme() == "https").ok_or_else(bad)?.to_owned();
+    let port = url.port().unwrap_or(443);
     Ok((url, host, port))
 }
 
@@ -140,46 +192,15 @@ fn service_of(stream: &TlsStream<TcpStream>) -> Option<Peer> {
     Peer::from_certificate(certificate).filter(|peer| matches!(peer, Peer::Service(_)))
 }
 
-/// Asks an HTTP proxy for a tunnel.
-async fn tunnel((url, host, port): &(Url, String, u16), address: &str) -> Result<TcpStream, DialError> {
-    let proxy = format!("{host}:{port}");
-    let unreachable = |source| DialError::Unreachable { address: proxy.clone(), source };
-    let mut stream = transport::tcp(host, *port).await.map_err(unreachable)?;
-    let authorization = if url.username().is_empty() {
-        String::new()
-    } else {
-        let secret = format!("{}:{}", url.username(), url.password().unwrap_or_default());
-        format!("Proxy-Authorization: Basic {}\r\n", STANDARD.encode(secret))
-    };
-    let request = format!("CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n{authorization}\r\n");
-    stream.write_all(request.as_bytes()).await.map_err(unreachable)?;
-    let mut answer = Vec::new();
-    // Byte by byte: what follows the blank line belongs to the tunnel.
-    while !answer.ends_with(b"\r\n\r\n") {
-        if answer.len() >= PROXY_ANSWER {
-            return Err(unreachable(io::Error::other("the proxy's answer does not end")));
-        }
-        answer.push(stream.read_u8().await.map_err(unreachable)?);
-    }
-    let answer = String::from_utf8_lossy(&answer);
-    let line = answer.lines().next().unwrap_or_default();
-    match line.split(' ').nth(1) {
-        Some(code) if code.starts_with('2') => Ok(stream),
-        _ => Err(DialError::Proxy { proxy, answer: line.to_owned() }),
-    }
-}
-
 /// Sends the request for the upgrade and waits for its answer.
 async fn upgrade(
     tls: TlsStream<TcpStream>,
     url: &Url,
-    headers: HeaderMap,
+    headers: &HeaderMap,
     address: &str,
-) -> Result<Upgraded, DialError> {
-    let lost = |error: hyper::Error| DialError::Unreachable {
-        address: address.to_owned(),
-        source: io::Error::other(error),
-    };
+    peer: Peer,
+) -> Result<Answer, DialError> {
+    let lost = |error: hyper::Error| lost(address, io::Error::other(error));
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.map_err(lost)?;
     drive(async move {
@@ -190,17 +211,26 @@ async fn upgrade(
     let path = format!("{}/reverse", url.path().trim_end_matches('/'));
     let mut request =
         Request::get(path).body(Empty::<Bytes>::new()).map_err(|_| DialError::Url(url.to_string()))?;
-    *request.headers_mut() = headers;
+    *request.headers_mut() = headers.clone();
     let fixed = [(HOST, address), (CONNECTION, "upgrade"), (UPGRADE, PROTOCOL)];
     for (name, value) in fixed {
         let value = value.parse().map_err(|_| DialError::Url(url.to_string()))?;
         request.headers_mut().insert(name, value);
     }
     let response = sender.send_request(request).await.map_err(lost)?;
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(refusal(response).await);
+    let text = |name: &str| response.headers().get(name)?.to_str().ok().map(str::to_owned);
+    match response.status() {
+        StatusCode::SWITCHING_PROTOCOLS => {
+            let time = text(TIME_HEADER).and_then(|micros| micros.parse().ok()).map(Timestamp);
+            let upgraded = hyper::upgrade::on(response).await.map_err(lost)?;
+            Ok(Answer::Upgraded(Stream { upgraded, peer, time }))
+        }
+        StatusCode::TEMPORARY_REDIRECT => match text(LOCATION.as_str()) {
+            Some(other) => Ok(Answer::Elsewhere(other)),
+            None => Err(refusal(response).await),
+        },
+        _ => Err(refusal(response).await),
     }
-    hyper::upgrade::on(response).await.map_err(lost)
 }
 
 async fn refusal(response: Response<Incoming>) -> DialError {
@@ -208,6 +238,9 @@ async fn refusal(response: Response<Incoming>) -> DialError {
     let body = Limited::new(response.into_body(), REFUSAL).collect().await;
     let message =
         body.map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned()).unwrap_or_default();
+    if status == StatusCode::UPGRADE_REQUIRED {
+        return DialError::Outdated(message);
+    }
     DialError::Refused { status, message }
 }
 
@@ -223,7 +256,7 @@ pub struct ServeError(#[source] hyper::Error);
 /// [`ServeError`] if the connection broke. A peer that closed it in order is no error; one that closed it while we
 /// were writing cannot be told from one that died.
 pub async fn serve(stream: Stream, service: Service, cancel: CancellationToken) -> Result<(), ServeError> {
-    let Stream { upgraded, peer } = stream;
+    let Stream { upgraded, peer, .. } = stream;
     let answer =
         service_fn(move |request: Request<Incoming>| service.clone().answer(request, Some(peer.clone())));
     let mut connection = Box::pin(transport::http2_server().serve_connection(upgraded, answer));

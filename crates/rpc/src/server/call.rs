@@ -60,8 +60,10 @@ impl Service {
         if !parts.guard.host_is_ours(&request) {
             return Ok(refuse(StatusCode::MISDIRECTED_REQUEST, "this host is not served here\n"));
         }
-        if let Some(peer) = peer {
-            request.extensions_mut().insert(peer);
+        match peer {
+            Some(peer) => drop(request.extensions_mut().insert(peer)),
+            None if parts.guard.is_for_guests(request.uri().path()) => {}
+            None => return Ok(no_certificate(&request)),
         }
         Ok(if is_grpc(&request) { self.call(request).await } else { self.page(request).await })
     }
@@ -128,6 +130,15 @@ impl Service {
             }
         }
     }
+}
+
+/// The answer to a client that should have shown a certificate.
+fn no_certificate<B>(request: &Request<B>) -> Response<Body> {
+    let message = "this needs a certificate of the farm";
+    if is_grpc(request) {
+        return status(Code::Unauthenticated, "NO_CERTIFICATE", message).into_http();
+    }
+    refuse(StatusCode::FORBIDDEN, "this needs a certificate of the farm\n")
 }
 
 fn is_grpc<B>(request: &Request<B>) -> bool {

@@ -28,6 +28,8 @@ pub(super) struct Guard {
     pub(super) auth: Option<GrpcAuth>,
     /// Names besides this machine's that a request may have as its host; none if any host will do.
     pub(super) hosts: Option<Vec<String>>,
+    /// How the paths begin that a client without certificate may ask for; none if it need not show one.
+    pub(super) guests: Option<&'static [&'static str]>,
 }
 
 impl Guard {
@@ -39,6 +41,11 @@ impl Guard {
         let Ok(authority) = authority.parse::<http::uri::Authority>() else { return false };
         let host = authority.host();
         is_loopback(host) || allowed.iter().any(|name| name.eq_ignore_ascii_case(host))
+    }
+
+    /// Whether somebody who shows no certificate may ask for this.
+    pub(super) fn is_for_guests(&self, path: &str) -> bool {
+        self.guests.is_none_or(|paths| paths.iter().any(|begin| path.starts_with(begin)))
     }
 
     /// Whether the call shows what it must. Health checks need nothing: probes hold no secrets.
@@ -53,7 +60,7 @@ mod tests {
     use super::*;
 
     fn check(host: Option<&str>, expected: bool) {
-        let guard = Guard { auth: None, hosts: Some(vec!["farm.test".to_owned()]) };
+        let guard = Guard { auth: None, hosts: Some(vec!["farm.test".to_owned()]), guests: None };
         let mut request = Request::builder().uri("/");
         if let Some(host) = host {
             request = request.header(HOST, host);
@@ -78,6 +85,16 @@ mod tests {
             check(Some(foreign), false);
         }
         check(None, false);
+    }
+
+    #[test]
+    fn guests_get_what_is_theirs_and_nothing_else() {
+        let guard = Guard { guests: Some(&["/a.Open/", "/reverse"]), ..Guard::default() };
+        assert!(guard.is_for_guests("/a.Open/Call") && guard.is_for_guests("/reverse"));
+        assert!(
+            !guard.is_for_guests("/a.Closed/Call") && !guard.is_for_guests("/") && !guard.is_for_guests("")
+        );
+        assert!(Guard::default().is_for_guests("/anything"));
     }
 
     #[test]

@@ -29,15 +29,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 struct Connector {
     tls: Option<TlsAcceptor>,
+    /// Whether clients without a certificate come in; the service decides how far.
+    guests: bool,
     service: Service,
     shutdown: CancellationToken,
 }
 
 /// Accepts until shutdown.
 pub(super) async fn run(bound: Bound) -> anyhow::Result<()> {
-    let Bound { name, tasks, listener, local, tls, service, health } = bound;
+    let Bound { name, tasks, listener, local, tls, guests, service, health } = bound;
     let shutdown = tasks.shutdown();
-    let connector = Connector { tls, service, shutdown: shutdown.clone() };
+    let connector = Connector { tls, guests, service, shutdown: shutdown.clone() };
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     tracing::info!("{name} listens on {local}");
     loop {
@@ -77,6 +79,9 @@ impl Connector {
             stream = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)) => stream??,
         };
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        if self.guests && certificate.is_none() {
+            return self.converse(stream, None).await;
+        }
         let Some(peer) = certificate.and_then(Peer::from_certificate) else {
             return Err(io::Error::other("the client's certificate names no service and no machine"));
         };

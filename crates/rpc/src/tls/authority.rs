@@ -7,7 +7,7 @@ use std::{
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    KeyUsagePurpose, PublicKeyData, SanType,
 };
 
 use types::{HostType, MachineName};
@@ -59,9 +59,7 @@ impl Authority {
     /// [`TlsError::File`] if there is none, [`TlsError::Make`] if its files are damaged.
     pub fn open(dir: &Path) -> Result<Self, TlsError> {
         let (certificate, key) = paths(dir);
-        let certificate_pem = read(&certificate)?;
-        let issuer = Issuer::from_ca_cert_pem(&certificate_pem, KeyPair::from_pem(&read(&key)?)?)?;
-        Ok(Self { certificate_pem, issuer })
+        Self::load(&certificate, &key)
     }
 
     /// Opens the authority of a folder, or makes it.
@@ -106,17 +104,41 @@ impl Authority {
         self.issue(params, &Peer::Machine { name: name.clone(), host_types: host_types.to_vec() })
     }
 
-    fn issue(&self, mut params: CertificateParams, peer: &Peer) -> Result<Identity, TlsError> {
-        params.subject_alt_names.push(SanType::URI(peer.uri().try_into()?));
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.use_authority_key_identifier_extension = true;
+    fn issue(&self, params: CertificateParams, peer: &Peer) -> Result<Identity, TlsError> {
         let key = KeyPair::generate()?;
-        let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Identity {
-            certificate_pem: certificate.pem(),
+            certificate_pem: self.sign(params, &key, peer)?,
             key_pem: key.serialize_pem(),
             ca_pem: self.certificate_pem.clone(),
         })
+    }
+
+    /// The certificate of a key, as that of a peer.
+    pub(super) fn sign(
+        &self,
+        mut params: CertificateParams,
+        key: &impl PublicKeyData,
+        peer: &Peer,
+    ) -> Result<String, TlsError> {
+        params.subject_alt_names.push(SanType::URI(peer.uri().try_into()?));
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        Ok(params.signed_by(key, &self.issuer)?.pem())
+    }
+
+    /// What it signs with.
+    pub(super) fn key(&self) -> &KeyPair {
+        self.issuer.key()
+    }
+
+    /// Opens an authority by the paths of its certificate and key, as cert-manager or an operator wrote them.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        let certificate_pem = read(certificate)?;
+        let issuer = Issuer::from_ca_cert_pem(&certificate_pem, KeyPair::from_pem(&read(key)?)?)?;
+        Ok(Self { certificate_pem, issuer })
     }
 }
 
@@ -125,7 +147,7 @@ fn paths(dir: &Path) -> (PathBuf, PathBuf) {
 }
 
 /// A name and a life that began yesterday: the clocks of machines differ.
-fn params(name: &str, lifetime: Duration) -> CertificateParams {
+pub(super) fn params(name: &str, lifetime: Duration) -> CertificateParams {
     let now = runtime::system_clock().now().seconds();
     let now = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(u64::try_from(now).unwrap_or(0));
     let mut params = CertificateParams::default();

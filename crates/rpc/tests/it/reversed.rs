@@ -7,7 +7,7 @@ use api::gitmirror::{
 };
 use futures_util::{future::join_all, stream};
 use rpc::{
-    Peer, Server,
+    Peer, ProxyError, Server, Trouble,
     reverse::{self, DialError},
 };
 use tokio::{
@@ -172,7 +172,7 @@ async fn a_machine_answers_only_its_own_farm() {
         reverse::dial(&format!("https://{addr}"), &farm.machine("m1"), http::HeaderMap::new(), None)
             .await
             .unwrap_err();
-    assert!(matches!(refused, DialError::Unreachable { .. }), "{refused}");
+    assert!(matches!(refused, DialError::Certificate { trouble: Trouble::TheirsForeign, .. }), "{refused}");
 
     // A certificate of its own farm, but of no service.
     let impostor = Server::new("impostor", farm.tasks.clone())
@@ -238,7 +238,10 @@ async fn a_proxy_that_refuses_is_named() {
         reverse::dial("https://farm.test", &farm.machine("m1"), http::HeaderMap::new(), Some(&proxy))
             .await
             .unwrap_err();
-    assert!(matches!(&refused, DialError::Proxy { answer, .. } if answer.contains("407")), "{refused}");
+    assert!(
+        matches!(&refused, DialError::Proxy(ProxyError::Refused { answer, .. }) if answer.contains("407")),
+        "{refused}"
+    );
     assert!(refused.is_transient());
     farm.finish().await;
 }
