@@ -59,6 +59,7 @@ fn start_request(lease: Lease, exec: ExecId, spec: &ExecSpec) -> wire::StartExec
         open_input: spec.open_input,
         terminal: spec.terminal.map(convert::terminal_to_wire),
         network: spec.network,
+        submitted: spec.submitted,
     }
 }
 

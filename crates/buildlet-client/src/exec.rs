@@ -39,6 +39,8 @@ pub struct ExecSpec {
     pub terminal: Option<Terminal>,
     /// The machine's network, where execs have none otherwise.
     pub network: bool,
+    /// Whether what it runs was reviewed and submitted; machines of tier `community` refuse anything else.
+    pub submitted: bool,
 }
 
 /// The size of a terminal.

@@ -3,6 +3,7 @@
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context;
+use runtime::Failure;
 use rustix::{
     fs::Mode,
     process::{DumpableBehavior, set_dumpable_behavior, umask},
@@ -10,22 +11,28 @@ use rustix::{
 use tokio_util::sync::CancellationToken;
 use types::{HostType, MachineName};
 
-use crate::{Config, Contact, Isolation, Reuse, Server, keeper};
+use crate::{
+    Config, Contact, Isolation, Reuse, Server, Tier,
+    enroll::{Asking, TokenFile, own_name},
+    keeper,
+    keys::Keys,
+};
 
 /// Builds for a farm's coordinator: runs commands and keeps files for it, and leaves nothing behind.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// Dial this coordinator and take its calls over that connection; again and again, if it is lost
-    #[arg(long, value_name = "URL", required_unless_present_any = ["listen", "keeper"], conflicts_with = "listen")]
+    /// [default: where the machine was enrolled]
+    #[arg(long, value_name = "URL", conflicts_with = "listen")]
     pub coordinator: Option<String>,
     /// Wait for the coordinator to call here: over TLS, or without on a loopback address
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
-    /// This machine's name, stable over restarts
-    #[arg(long, required_unless_present = "keeper")]
+    /// This machine's name, stable over restarts [default: the one it was enrolled with]
+    #[arg(long)]
     pub name: Option<MachineName>,
-    /// A host type that this machine serves; may be repeated
-    #[arg(long = "host-type", value_name = "TYPE", required_unless_present = "keeper")]
+    /// A host type that this machine serves; may be repeated [default: those it was enrolled for]
+    #[arg(long = "host-type", value_name = "TYPE")]
     pub host_types: Vec<HostType>,
     /// The folder that builds work in. It belongs to the buildlet, which EMPTIES it
     #[arg(long, value_name = "DIR", required_unless_present = "keeper")]
@@ -33,13 +40,20 @@ pub struct Args {
     /// The folder for the buildlet's own state: its lock, its journal and the output of execs
     #[arg(long, value_name = "DIR", required_unless_present = "keeper")]
     pub state: Option<PathBuf>,
-    /// This machine's certificate, its key and the farm's authority: three PEM files
-    #[arg(long, value_names = ["CERTIFICATE", "KEY", "AUTHORITY"], num_args = 3, required_unless_present_any = ["listen", "keeper"])]
+    /// This machine's certificate, its key and the farm's authority: three PEM files [default: what `buildlet enroll` kept
+    /// in the state folder]
+    #[arg(long, value_names = ["CERTIFICATE", "KEY", "AUTHORITY"], num_args = 3)]
     pub identity: Vec<PathBuf>,
+    /// A key of its host type (`farmer key`), with which the machine enrols itself when it has no certificate that is good
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["identity", "listen"])]
+    pub key: Option<PathBuf>,
     /// How the machine is kept clean: `wiped` empties the work folder after each build, `shared` keeps the home folder
     /// in it with its caches, `never` ends the buildlet after one build
     #[arg(long, default_value = "wiped")]
     pub reuse: Reuse,
+    /// What the farm may run here: `full`, or `community`, which refuses what was not reviewed and submitted
+    #[arg(long, default_value = "full")]
+    pub tier: Tier,
     /// Without a coordinator for this long, the buildlet ends its execs, and, with --exit-when-orphaned (as the buildlets
     /// of `farmer up` have it), itself
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
@@ -81,6 +95,9 @@ pub struct Args {
     /// Only say whether the options are right
     #[arg(long)]
     pub check_config: bool,
+    /// Somebody replaces this buildlet when it ends because it is too old
+    #[arg(long, hide = true)]
+    pub supervised: bool,
     /// Be the keeper of the buildlet at the other end of standard input; buildlets start this themselves
     #[arg(long, hide = true)]
     pub keeper: bool,
@@ -101,6 +118,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         return keeper::serve(&sealing(&args)).context("keep execs");
     }
     let check_only = args.check_config;
+    if !check_only {
+        enrol_by_key(&args).context("enrol this machine")?;
+    }
     let config = Config::from_args(args, keeper_command()?)?;
     if check_only {
         return Ok(());
@@ -114,6 +134,33 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         .build()
         .context("start the runtime")?;
     runtime.block_on(serve(config))
+}
+
+/// Enrols a machine that has a host type's key and no certificate that is good: the first time, or after it was away for
+/// long.
+fn enrol_by_key(args: &Args) -> anyhow::Result<()> {
+    let (Some(key), Some(state), Some(url)) = (&args.key, &args.state, &args.coordinator) else {
+        return Ok(());
+    };
+    let keys = Keys::in_state(state);
+    let ends = keys.load().ok().and_then(|identity| identity.validity()).map(|(_, ends)| ends);
+    if ends.is_some_and(|ends| ends > runtime::system_clock().now()) {
+        return Ok(());
+    }
+    let file = TokenFile::read(key).map_err(|error| Failure::Configuration.of(error))?;
+    let asking = Asking {
+        url: url.clone(),
+        authority: file.authority,
+        token: file.secret,
+        name: args.name.clone().map_or_else(own_name, Ok)?,
+        host_types: args.host_types.clone(),
+    };
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?.block_on(
+        async {
+            let certificate = asking.until_signed(&keys, Duration::MAX).await?;
+            asking.keep(&keys, &certificate)
+        },
+    )
 }
 
 /// Keeps this process's memory and environment, with the machine's key, from other processes of the same user: builds

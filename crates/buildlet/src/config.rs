@@ -9,12 +9,15 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use rpc::{Identity, Peer};
 use runtime::{Failure, SharedClock};
 use types::{HostType, MachineName};
 
-use crate::Args;
+use crate::{
+    Args,
+    keys::{Credentials, Keys},
+};
 
 /// Everything that a buildlet needs to know.
 #[derive(Clone)]
@@ -31,6 +34,8 @@ pub struct Config {
     pub state: PathBuf,
     /// How the machine is kept clean.
     pub reuse: Reuse,
+    /// What the farm may run here.
+    pub tier: Tier,
     /// How long it goes on without a coordinator.
     pub orphan_after: Duration,
     /// Whether it ends itself then.
@@ -51,6 +56,8 @@ pub struct Config {
     pub reboot: Option<Vec<String>>,
     /// How to switch it off.
     pub power_off: Option<Vec<String>>,
+    /// Whether it ends when it is too old for the farm, for somebody to replace it.
+    pub supervised: bool,
     /// What to log.
     pub log: String,
     /// The command that runs [`crate::run`] with `--keeper`.
@@ -73,7 +80,9 @@ pub enum Contact {
         /// The coordinator.
         url: String,
         /// The machine's certificate.
-        identity: Identity,
+        identity: Credentials,
+        /// Where it is kept when it is renewed.
+        keys: Keys,
         /// An HTTP proxy to go through.
         proxy: Option<String>,
     },
@@ -82,13 +91,13 @@ pub enum Contact {
         /// Where.
         address: SocketAddr,
         /// A service's certificate; none on a loopback address.
-        identity: Option<Identity>,
+        identity: Option<Credentials>,
     },
 }
 
 impl Contact {
     /// The identity, with which archives are fetched too.
-    pub(crate) fn identity(&self) -> Option<&Identity> {
+    pub(crate) fn identity(&self) -> Option<&Credentials> {
         match self {
             Self::Dial { identity, .. } => Some(identity),
             Self::Listen { identity, .. } => identity.as_ref(),
@@ -159,6 +168,36 @@ impl FromStr for Isolation {
     }
 }
 
+/// What a machine lets the farm run on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tier {
+    /// All.
+    Full,
+    /// What was reviewed and submitted.
+    Community,
+}
+
+impl Tier {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Community => "community",
+        }
+    }
+}
+
+impl FromStr for Tier {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Full, Self::Community]
+            .into_iter()
+            .find(|tier| tier.as_str() == text)
+            .ok_or_else(|| format!("`{text}` is not `full` or `community`"))
+    }
+}
+
 impl Config {
     /// From the command line. Makes the two folders, so that their paths can be settled.
     pub(crate) fn from_args(args: Args, keeper: Vec<OsString>) -> anyhow::Result<Self> {
@@ -166,21 +205,26 @@ impl Config {
     }
 
     fn checked(args: Args, keeper: Vec<OsString>) -> anyhow::Result<Self> {
-        let identity = load_identity(&args.identity)?;
-        let contact = contact(args.coordinator, args.listen, identity)?;
         let work = folder(args.work, "--work")?;
         let state = folder(args.state, "--state")?;
         apart(&work, &state)?;
+        let named = Keys::named(&args.identity);
+        let keys = named.or_else(|| Some(Keys::in_state(&state)).filter(Keys::exist));
+        let identity = keys.as_ref().map(Keys::load).transpose().context("load the identity")?;
+        let certified = identity.as_ref().and_then(Identity::peer);
+        let contact = contact(args.coordinator, args.listen, keys.zip(identity.map(Credentials::new)))?;
+        let (name, host_types) = who(args.name, args.host_types, certified)?;
         if args.identity.iter().any(|path| path.starts_with(&work)) {
             bail!("`--identity` names a file in the work folder, where builds could read it");
         }
         Ok(Self {
-            name: args.name.context("`--name` is missing")?,
-            host_types: args.host_types,
+            name,
+            host_types,
             contact,
             work,
             state,
             reuse: args.reuse,
+            tier: args.tier,
             orphan_after: args.orphan_after,
             exit_when_orphaned: args.exit_when_orphaned,
             environment: args.environment.iter().map(|text| variable(text)).collect::<anyhow::Result<_>>()?,
@@ -191,6 +235,7 @@ impl Config {
             max_work_bytes: args.max_work.map(|mib| mib << 20),
             reboot: words(args.reboot_command.as_deref()),
             power_off: words(args.power_off_command.as_deref()),
+            supervised: args.supervised,
             log: args.log,
             keeper,
             clock: runtime::system_clock(),
@@ -204,31 +249,59 @@ fn words(command: Option<&str>) -> Option<Vec<String>> {
     (!words.is_empty()).then_some(words)
 }
 
-fn load_identity(paths: &[PathBuf]) -> anyhow::Result<Option<Identity>> {
-    let [certificate, key, authority] = paths else { return Ok(None) };
-    Identity::load(certificate, key, authority).map(Some).context("load the identity")
+/// Who the machine is: as it says, else as its certificate says.
+fn who(
+    name: Option<MachineName>,
+    host_types: Vec<HostType>,
+    certified: Option<Peer>,
+) -> anyhow::Result<(MachineName, Vec<HostType>)> {
+    let (known, allowed) = match certified {
+        Some(Peer::Machine { name, host_types }) => (Some(name), host_types),
+        _ => (None, Vec::new()),
+    };
+    if let (Some(name), Some(known)) = (&name, &known)
+        && name != known
+    {
+        bail!(
+            "`--name {name}` is not the name in its certificate, which is `{known}`: enrol it again, or leave `--name` out"
+        );
+    }
+    let name = name.or(known).context("`--name` is missing")?;
+    let host_types = if host_types.is_empty() { allowed } else { host_types };
+    if host_types.is_empty() {
+        bail!("`--host-type` is missing");
+    }
+    Ok((name, host_types))
 }
 
 fn contact(
     coordinator: Option<String>,
     listen: Option<SocketAddr>,
-    identity: Option<Identity>,
+    identity: Option<(Keys, Credentials)>,
 ) -> anyhow::Result<Contact> {
-    match (coordinator, listen) {
-        (Some(url), None) => {
-            let identity = identity.context("`--coordinator` needs `--identity`")?;
-            let proxy = ["HTTPS_PROXY", "https_proxy"].iter().find_map(|name| std::env::var(name).ok());
-            let proxy = proxy.filter(|proxy| !proxy.is_empty() && !bypasses_proxy(&url));
-            Ok(Contact::Dial { url, identity, proxy })
+    if let Some(address) = listen {
+        let identity = identity.map(|(_, identity)| identity);
+        let is_service = |identity: &Credentials| matches!(identity.current().peer(), Some(Peer::Service(_)));
+        if identity.as_ref().is_some_and(|identity| !is_service(identity)) {
+            bail!("`--listen` needs the certificate of a service: a machine's is good for dialling only");
         }
-        (None, Some(address)) => {
-            if identity.as_ref().is_some_and(|identity| !matches!(identity.peer(), Some(Peer::Service(_)))) {
-                bail!("`--listen` needs the certificate of a service: a machine's is good for dialling only");
-            }
-            Ok(Contact::Listen { address, identity })
-        }
-        _ => Err(anyhow!("one of `--coordinator` and `--listen` is needed")),
+        return Ok(Contact::Listen { address, identity });
     }
+    let Some((keys, identity)) = identity else {
+        bail!(
+            "this machine has no certificate: enrol it with `buildlet enroll`, or name one with `--identity`"
+        );
+    };
+    let url = coordinator.or_else(|| keys.coordinator());
+    let url = url.context("one of `--coordinator` and `--listen` is needed")?;
+    let proxy = proxy_for(&url);
+    Ok(Contact::Dial { url, identity, keys, proxy })
+}
+
+/// The HTTP proxy that a URL is reached through, by the environment.
+pub(crate) fn proxy_for(url: &str) -> Option<String> {
+    let proxy = ["HTTPS_PROXY", "https_proxy"].iter().find_map(|name| std::env::var(name).ok());
+    proxy.filter(|proxy| !proxy.is_empty() && !bypasses_proxy(url))
 }
 
 /// Whether `NO_PROXY` or common sense says to dial a host directly.

@@ -9,10 +9,13 @@ use std::{
 use bytes::Bytes;
 use http::{Request, StatusCode, Uri};
 use http_body_util::BodyExt;
-use rpc::{Channel, Identity};
+use rpc::Channel;
 use tower::ServiceExt;
 
-use crate::tree::{Feeder, Format};
+use crate::{
+    keys::Credentials,
+    tree::{Feeder, Format},
+};
 
 /// How long a server may say nothing.
 const SILENCE: Duration = Duration::from_mins(1);
@@ -63,13 +66,14 @@ impl Archive {
 /// Fetches archives. Keeps one connection to each server, which any number of fetches share.
 #[derive(Debug)]
 pub(crate) struct Fetcher {
-    identity: Option<Identity>,
-    channels: Mutex<HashMap<String, Channel>>,
+    identity: Option<Credentials>,
+    /// By server, with the version of the identity that each was made with.
+    channels: Mutex<HashMap<String, (u64, Channel)>>,
 }
 
 impl Fetcher {
     /// Fetches as the machine that the identity names.
-    pub(crate) fn new(identity: Option<Identity>) -> Self {
+    pub(crate) fn new(identity: Option<Credentials>) -> Self {
         Self { identity, channels: Mutex::default() }
     }
 
@@ -121,13 +125,14 @@ impl Fetcher {
         let host = archive.uri.host().unwrap_or_default();
         let port = archive.uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
         let server = format!("{scheme}://{host}:{port}");
+        let (version, identity) = self.identity.as_ref().map(Credentials::versioned).unzip();
+        let version = version.unwrap_or_default();
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(channel) = channels.get(&server) {
+        if let Some((_, channel)) = channels.get(&server).filter(|(made, _)| *made == version) {
             return Ok(channel.clone());
         }
-        let channel =
-            rpc::connect(&server, self.identity.as_ref()).map_err(|error| bad(error.to_string()))?;
-        channels.insert(server, channel.clone());
+        let channel = rpc::connect(&server, identity.as_ref()).map_err(|error| bad(error.to_string()))?;
+        channels.insert(server, (version, channel.clone()));
         Ok(channel)
     }
 }

@@ -15,7 +15,7 @@ use rpc::Peer;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::{
-    Config, VERSION,
+    Config, Tier, VERSION,
     machine::{CallError, Machine, Watch},
     orphan::{Presence, Present},
 };
@@ -26,6 +26,7 @@ pub(crate) struct Facts {
     machine: String,
     host_types: Vec<String>,
     reuse: &'static str,
+    tier: Tier,
     platform: String,
 }
 
@@ -36,8 +37,19 @@ impl Facts {
             machine: config.name.to_string(),
             host_types: config.host_types.iter().map(ToString::to_string).collect(),
             reuse: config.reuse.as_str(),
+            tier: config.tier,
             platform: crate::status::platform(),
         }
+    }
+
+    /// Whether a command may be run here. The farm should not have asked: this side does not rely on that.
+    fn allow(&self, start: &wire::StartExecRequest) -> Result<(), Status> {
+        if self.tier == Tier::Community && !start.submitted {
+            let message = "this machine is lent for reviewed work: it runs only what was submitted; say \
+                           `tier = \"community\"` for its host in farm.toml, so that it is not asked";
+            return Err(rpc::status(Code::PermissionDenied, "NOT_SUBMITTED", message));
+        }
+        Ok(())
     }
 }
 
@@ -100,6 +112,7 @@ impl BuildletService for Calls {
             key_exposed: status.view.open.unwrap_or_default(),
             limits: status.limits.to_owned(),
             clock: Some(rpc::timestamp(status.clock)),
+            tier: self.facts.tier.as_str().to_owned(),
         }))
     }
 
@@ -108,6 +121,7 @@ impl BuildletService for Calls {
         request: Request<wire::StartExecRequest>,
     ) -> Result<Response<wire::StartExecResponse>, Status> {
         let (request, _present) = self.admit(request)?;
+        self.facts.allow(&request)?;
         let lease = convert::lease(request.lease.as_ref())?;
         let pid = self.machine.start_exec(lease, convert::exec_request(request)?).await?;
         Ok(Response::new(wire::StartExecResponse { pid }))
@@ -121,6 +135,7 @@ impl BuildletService for Calls {
     ) -> Result<Response<Self::RunExecStream>, Status> {
         let (request, present) = self.admit(request)?;
         let start = request.start.ok_or_else(|| CallError::BadRequest("no command was given".to_owned()))?;
+        self.facts.allow(&start)?;
         let lease = convert::lease(start.lease.as_ref())?;
         let request = convert::exec_request(start)?;
         let id = request.id;

@@ -2,26 +2,35 @@
 
 mod args;
 mod cgroup;
+mod command;
 mod config;
+mod doctor;
+mod enroll;
 mod environment;
 mod exec;
 mod fetch;
 mod folder;
+mod golang;
 mod grpc;
 mod input;
 mod journal;
 mod keeper;
+mod keys;
 mod lease;
 mod machine;
 mod orphan;
+mod renewal;
 mod reverse;
 mod server;
 mod spool;
+mod stage0;
 mod status;
 mod tree;
 
 pub use args::{Args, run};
-pub use config::{Config, Contact, Isolation, Reuse};
+pub use command::{Command, command_line, run_command};
+pub use config::{Config, Contact, Isolation, Reuse, Tier};
+pub use keys::{Credentials, Keys};
 pub use server::Server;
 
 /// What decides in a buildlet, for the simulator's machines.

@@ -3,28 +3,33 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
-use rpc::{
-    Identity,
-    reverse::{self, DialError},
-};
+use rpc::reverse::{self, DialError};
+use runtime::SharedClock;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::{VERSION, orphan::Presence};
+use crate::{VERSION, keys::Credentials, orphan::Presence};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// A coordinator that comes back has all its machines again within twice this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+/// The pause when dialling again helps only once somebody has done something.
+const HOPELESS: Duration = Duration::from_secs(30);
+/// How wrong a clock may be before its owner is told.
+const CLOCK: Duration = Duration::from_secs(30);
 /// A connection that lasted so long was a good one: the next pause is short again.
 const GOOD: Duration = Duration::from_secs(5);
 
 /// Whom to dial, and as whom.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Dialling {
     pub(crate) url: String,
-    pub(crate) identity: Identity,
+    pub(crate) identity: Credentials,
     pub(crate) proxy: Option<String>,
+    pub(crate) clock: SharedClock,
+    /// Whether somebody replaces a buildlet that is too old for the farm.
+    pub(crate) supervised: bool,
 }
 
 impl Dialling {
@@ -36,15 +41,17 @@ impl Dialling {
         shutdown: CancellationToken,
     ) -> Result<(), DialError> {
         let mut pause = Pause::default();
+        let instance = runtime::new_id().to_string();
         loop {
             let ended = tokio::select! {
-                ended = self.connection(&service, &presence, &shutdown) => ended,
+                ended = self.connection(&instance, &service, &presence, &shutdown) => ended,
                 () = shutdown.cancelled() => return Ok(()),
             };
             match ended {
                 Ok(lasted) if lasted > GOOD => pause = Pause::default(),
                 Ok(_) => {}
                 Err(error @ (DialError::Url(_) | DialError::Identity(_))) => return Err(error),
+                Err(error @ DialError::Outdated(_)) if self.supervised => return Err(error),
                 Err(error) => pause.report(&error),
             }
             tokio::select! {
@@ -57,13 +64,27 @@ impl Dialling {
     /// One connection, from dialling to its end; returns how long it lasted.
     async fn connection(
         &self,
+        instance: &str,
         service: &rpc::Service,
         presence: &Presence,
         shutdown: &CancellationToken,
     ) -> Result<Duration, DialError> {
         let mut headers = HeaderMap::new();
         headers.insert(reverse::VERSION_HEADER, HeaderValue::from_static(VERSION));
-        let stream = reverse::dial(&self.url, &self.identity, headers, self.proxy.as_deref()).await?;
+        if let Ok(instance) = HeaderValue::from_str(instance) {
+            headers.insert(reverse::INSTANCE_HEADER, instance);
+        }
+        let identity = self.identity.current();
+        let stream = reverse::dial(&self.url, &identity, headers, self.proxy.as_deref()).await?;
+        if let Some(theirs) = stream.time() {
+            let wrong = self.identity.note_time(theirs, &self.clock);
+            if wrong > CLOCK {
+                let wrong = humantime::format_duration(Duration::from_secs(wrong.as_secs()));
+                warn!(
+                    "the clock of this machine and that of the farm differ by {wrong}: set this machine's clock"
+                );
+            }
+        }
         let begin = Instant::now();
         let present = presence.enter();
         info!("connected to {}", stream.peer());
@@ -97,11 +118,15 @@ impl Pause {
     fn next(&mut self) -> Duration {
         let part = (runtime::new_id().as_u128() & 0xffff) as f64 / 65536.0;
         let pause = self.longest.mul_f64(0.25 + 0.75 * part);
-        self.longest = (self.longest * 2).min(LONGEST_PAUSE);
+        self.longest =
+            if self.longest > LONGEST_PAUSE { LONGEST_PAUSE } else { (self.longest * 2).min(LONGEST_PAUSE) };
         pause
     }
 
     fn report(&mut self, error: &DialError) {
+        if !error.is_transient() {
+            self.longest = HOPELESS;
+        }
         let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
         let text = format!("{error}{cause}");
         if text == self.said {

@@ -19,6 +19,7 @@ use rustix::{
     fs::{FlockOperation, flock},
     process::{Pid, test_kill_process},
 };
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use types::ExecId;
 
@@ -35,6 +36,7 @@ use crate::{
     lease::Fencing,
     machine::{Machine, Parts},
     orphan::Presence,
+    renewal::Renewal,
     reverse::Dialling,
     spool::Spool,
 };
@@ -126,12 +128,17 @@ impl Server {
         let service = grpc::service(grpc::Facts::of(&config), machine.clone(), presence.clone());
         let server = rpc::Server::new("buildlet", tasks.clone()).grpc(service);
         let (bound, dialling) = match config.contact {
-            Contact::Dial { url, identity, proxy } => {
-                (None, Some((Dialling { url, identity, proxy }, server.service())))
+            Contact::Dial { url, identity, keys, proxy } => {
+                let renewal =
+                    Renewal { credentials: identity.clone(), keys, url: url.clone(), proxy: proxy.clone() };
+                tasks.job("renewal", renewal.run(config.clock.clone(), tasks.shutdown()));
+                let (clock, supervised) = (config.clock.clone(), config.supervised);
+                let dialling = Dialling { url, identity, proxy, clock, supervised };
+                (None, Some((dialling, server.service())))
             }
             Contact::Listen { address, identity } => {
                 let server = match &identity {
-                    Some(identity) => server.tls(identity),
+                    Some(identity) => server.tls(&identity.current()),
                     None => server.plain_loopback(),
                 };
                 let bound = server.bind(address).await.map_err(|error| Failure::Unavailable.of(error))?;
@@ -180,6 +187,7 @@ impl Server {
                 ended.map_err(|error| Failure::Configuration.of(error))
             });
         }
+        self.drain_on_signal(&ours);
         self.watch_keeper(ours.clone());
         self.watch_limits(ours.clone());
         self.watch_presence(ours);
@@ -253,6 +261,20 @@ async fn view(keeper: &Keeper, isolation: Isolation) -> anyhow::Result<View> {
     Ok(view)
 }
 
+impl Server {
+    /// SIGUSR1, as stage0 sends it: no further lease, and the end once there is none.
+    fn drain_on_signal(&self, shutdown: &CancellationToken) {
+        let (machine, shutdown) = (self.machine.clone(), shutdown.clone());
+        let Ok(mut asked) = signal(SignalKind::user_defined1()) else { return };
+        self.tasks.job("drain", async move {
+            tokio::select! {
+                Some(()) = asked.recv() => machine.drain(),
+                () = shutdown.cancelled() => {}
+            }
+        });
+    }
+}
+
 /// Takes the state folder for this process and its keeper. A keeper of a buildlet that died is waited for.
 async fn lock(state: &Path) -> anyhow::Result<File> {
     let path = state.join("lock");
@@ -282,7 +304,7 @@ async fn lock(state: &Path) -> anyhow::Result<File> {
 }
 
 /// The process that a file names, if it lives. One that is dead, but not yet waited for, does not.
-fn living(path: &Path) -> Option<i32> {
+pub(crate) fn living(path: &Path) -> Option<i32> {
     let pid: i32 = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
     let process = Pid::from_raw(pid)?;
     let other = pid != std::process::id() as i32;

@@ -2,12 +2,15 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod harness;
+mod office;
 
 mod conformance;
+mod enroll;
 mod execs;
 mod leases;
 mod limits;
 mod processes;
 mod seals;
 mod sessions;
+mod stage0;
 mod trees;

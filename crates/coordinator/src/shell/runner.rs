@@ -213,6 +213,7 @@ impl Runner {
             stdin: Bytes::from(command.stdin),
             timeout: Some(Duration::from_secs(seconds)),
             max_output_bytes: self.worker.settings.output_bytes(&plan.host),
+            submitted: !self.assignment.is_try,
             ..ExecSpec::default()
         };
         command::run(&self.worker, &self.line, self.lease(), exec, &spec).await
