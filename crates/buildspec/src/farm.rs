@@ -109,6 +109,8 @@ pub struct TlsPaths {
     pub certificate: PathBuf,
     /// Its key, PEM.
     pub key: PathBuf,
+    /// The CA's own key, PEM, for the coordinator to enrol machines with. Without it their certificates are made elsewhere.
+    pub ca_key: Option<PathBuf>,
 }
 
 /// A PostgreSQL database.
@@ -152,6 +154,8 @@ pub struct Host {
     pub name: HostType,
     /// How machines are kept clean.
     pub reuse: Reuse,
+    /// What its machines are trusted with.
+    pub tier: Tier,
     /// Where its machines come from: `local` (children of `farmer up`) or `reverse` (they dial in).
     pub pool: String,
     /// Words that describe it, shown on pages.
@@ -179,6 +183,15 @@ pub enum Reuse {
     Wiped,
     /// Not cleaned.
     Shared,
+}
+
+/// What the machines of a host are trusted with, and what they trust the farm to send (architecture.md D10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tier {
+    /// All that the farm builds.
+    Full,
+    /// What was reviewed and submitted: machines that volunteers lend.
+    Community,
 }
 
 /// What an exec may use.
@@ -245,6 +258,15 @@ impl Environment {
 impl Reuse {
     pub(crate) const WORDS: &[(&str, Self)] =
         &[("never", Self::Never), ("wiped", Self::Wiped), ("shared", Self::Shared)];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        word(Self::WORDS, &self)
+    }
+}
+
+impl Tier {
+    pub(crate) const WORDS: &[(&str, Self)] = &[("full", Self::Full), ("community", Self::Community)];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
@@ -326,6 +348,7 @@ impl Host {
         Self {
             name: "local".parse().expect("`local` is a name"),
             reuse: Reuse::Wiped,
+            tier: Tier::Full,
             pool: "local".to_owned(),
             tags: Vec::new(),
             limits: Limits::default(),
@@ -434,11 +457,18 @@ impl Farm {
         let wanted = |builder: &&Builder| match (purpose, policy) {
             (Purpose::Submitted, None) => true,
             (Purpose::Submitted, Some(policy)) => any(&policy.build, builder),
-            (Purpose::Try, _) if !builder.may_try() => false,
+            (Purpose::Try, _) if !self.may_try(builder) => false,
             (Purpose::Try, Some(Policy { try_: Some(globs), .. })) => any(globs, builder),
             (Purpose::Try, _) => builder.try_,
         };
         builders.iter().filter(wanted).collect()
+    }
+
+    /// Whether a builder may build what is not submitted: it has no secrets, and its machines are not lent for reviewed work
+    /// only.
+    pub fn may_try(&self, builder: &Builder) -> bool {
+        let lent = self.host(&builder.host).is_some_and(|host| host.tier == Tier::Community);
+        builder.may_try() && !lent
     }
 
     /// A timeout of a builder, as this farm counts it.
@@ -452,6 +482,27 @@ mod tests {
     use runtime::config;
 
     use super::*;
+
+    #[test]
+    fn machines_of_volunteers_build_only_what_was_submitted() {
+        let text = "[[hosts]]\nname = \"lent\"\ntier = \"community\"\n";
+        let farm: Farm = config::parse("farm.toml", text).unwrap();
+        let offer = Offer {
+            hosts: vec![OfferedHost {
+                name: "lent".parse().unwrap(),
+                pool: "reverse".to_owned(),
+                timeout: Duration::from_hours(1),
+            }],
+            secrets: Vec::new(),
+        };
+        let text = "[[builders]]\nname = \"a\"\nhost = \"lent\"\nmake = [\"true\"]\n";
+        let file = crate::BuildFile::parse("farmer.toml", text, &offer).unwrap();
+        let name = "example".parse().unwrap();
+        let chosen = |purpose| farm.select(&name, "main", purpose, &file.builders).len();
+        assert_eq!((chosen(Purpose::Submitted), chosen(Purpose::Try)), (1, 0));
+        assert!(file.builders[0].may_try() && !farm.may_try(&file.builders[0]));
+        assert!(config::parse::<Farm>("farm.toml", "[[hosts]]\nname = \"a\"\ntier = \"half\"\n").is_err());
+    }
 
     fn farm(text: &str) -> Farm {
         config::parse("farm.toml", text).unwrap_or_else(|errors| panic!("{errors}"))

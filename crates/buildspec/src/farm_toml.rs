@@ -12,7 +12,7 @@ use types::{HostType, RepositoryName};
 
 use crate::{
     Environment, Farm, Glob, Gopherbot, Host, Limits, Listen, PRESETS, Policy, Records, Repository, Reuse,
-    Services, TlsPaths, Webhook,
+    Services, Tier, TlsPaths, Webhook,
 };
 
 /// Where the machines of a host may come from.
@@ -158,6 +158,7 @@ impl FromToml for TlsPaths {
             ca: table.required("ca"),
             certificate: table.required("certificate"),
             key: table.required("key"),
+            ca_key: table.optional("ca_key"),
         }
     }
 }
@@ -197,6 +198,7 @@ impl FromToml for Host {
         let host = Self {
             name: table.required("name"),
             reuse: table.choice("reuse", Reuse::WORDS).unwrap_or(default.reuse),
+            tier: table.choice("tier", Tier::WORDS).unwrap_or(default.tier),
             pool: table.default("pool", default.pool),
             tags: table.default("tags", Vec::new()),
             limits: table.table("limits"),

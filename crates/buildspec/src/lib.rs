@@ -14,7 +14,7 @@ pub use build_file::{BuildFile, Builder, Offer, OfferedHost, Snapshot, Tests};
 pub use detect::{Detected, detect};
 pub use farm::{
     Environment, Farm, Gopherbot, Host, Limits, Listen, Policy, Purpose, Records, Repository, Reuse,
-    Services, TlsPaths, Webhook,
+    Services, Tier, TlsPaths, Webhook,
 };
 pub use glob::{Glob, ParseGlobError};
 pub use preset::{PRESETS, preset};

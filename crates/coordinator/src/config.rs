@@ -3,6 +3,8 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
 use buildspec::Farm;
@@ -11,6 +13,9 @@ use secrecy::SecretString;
 
 /// The variable that holds the database's password where `[records]` names no file; as every client of PostgreSQL.
 const PASSWORD: &str = "PGPASSWORD";
+
+/// How long a machine's certificate is good, unless said: one that was away for a week is enrolled again.
+pub const CERTIFICATE_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
 /// Everything that the coordinator needs to know.
 #[derive(Clone)]
@@ -25,6 +30,10 @@ pub struct Config {
     pub listen_public: SocketAddr,
     /// Our own certificate.
     pub identity: rpc::Identity,
+    /// What signs machines' certificates; without it, none is enrolled here.
+    pub authority: Option<Arc<rpc::Authority>>,
+    /// How long a machine's certificate is good. It renews it when half of that has passed.
+    pub certificate_lifetime: Duration,
     /// The bearer token of the public gRPC.
     pub token: String,
     /// gitmirror's URL.
@@ -87,6 +96,9 @@ impl Config {
         let tls = farm.tls.as_ref().ok_or_else(|| ConfigError::NoTls(path.to_owned()))?;
         let identity = rpc::Identity::load(&tls.certificate, &tls.key, &tls.ca)
             .map_err(|source| ConfigError::Tls { path: path.to_owned(), source })?;
+        let load = |key: &PathBuf| rpc::Authority::load(&tls.ca, key).map(Arc::new);
+        let authority = tls.ca_key.as_ref().map(load).transpose();
+        let authority = authority.map_err(|source| ConfigError::Tls { path: path.to_owned(), source })?;
         let token_path = farm.data.join("token");
         let token = std::fs::read_to_string(&token_path)
             .map_err(|source| ConfigError::Token { path: token_path, source })?
@@ -97,6 +109,8 @@ impl Config {
             listen: farm.listen.coordinator,
             listen_public: farm.listen.public,
             identity,
+            authority,
+            certificate_lifetime: CERTIFICATE_LIFETIME,
             token,
             gitmirror: farm.services.gitmirror.clone(),
             maintnerd: farm.services.maintnerd.clone(),

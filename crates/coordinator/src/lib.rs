@@ -3,11 +3,13 @@
 mod config;
 pub mod core;
 mod engine;
+mod enrol;
 mod find;
 mod grpc;
 #[doc(hidden)]
 pub mod ports;
 mod records;
+mod releases;
 mod server;
 mod settings;
 mod shell;
@@ -16,5 +18,5 @@ mod snapshots;
 pub mod testing;
 mod view;
 
-pub use config::{Config, ConfigError};
+pub use config::{CERTIFICATE_LIFETIME, Config, ConfigError};
 pub use server::{BindError, Server};

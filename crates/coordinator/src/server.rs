@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use api::{
-    coordinator::{build_service_server::BuildServiceServer, farm_service_server::FarmServiceServer},
+    coordinator::{
+        build_service_server::BuildServiceServer, enrolment_service_server::EnrolmentServiceServer,
+        farm_service_server::FarmServiceServer, machine_service_server::MachineServiceServer,
+    },
     maintner::{
         mutation_service_client::MutationServiceClient, mutation_service_server::MutationServiceServer,
     },
@@ -19,18 +22,23 @@ use crate::{
     Config, ConfigError,
     core::State,
     engine::{self, Engine, Ports, Urls},
+    enrol::{Book, Door},
     find::Mirror,
-    grpc::{Builds, Farmland, Mutations},
+    grpc::{Builds, Enrolment, Farmland, Mutations, Operators},
     ports::{NoWitness, RecordsError},
     records::{MIGRATIONS, SqlRecords, read},
+    releases::{self, Releases},
     settings::Settings,
-    shell::{FarmLogs, Hub, Inbox, Machines, Tuning},
+    shell::{FarmLogs, Hub, Inbox, Tuning},
     snapshots,
     view::{PagesSource, Viewer},
 };
 
 /// How long calls and tasks may take to end after shutdown was asked for.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// What a machine without a certificate may ask for: to be enrolled, to be told why it cannot connect, and a buildlet.
+const GUESTS: &[&str] = &["/farmer.coordinator.v1.EnrolmentService/Enroll", "/reverse", "/buildlet/"];
 
 /// Why the coordinator cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +132,7 @@ struct Ground {
     settings: Settings,
     mirror: Mirror,
     mutations: Mutations,
+    book: Book,
     ports: Ports,
     started: Timestamp,
 }
@@ -155,8 +164,16 @@ impl Server {
             started: ground.started,
             clock: config.clock.clone(),
         };
-        let services = (builds, farmland);
-        let internal = bind_internal(&config, &tasks, &services, &ways.machines, &ground.blobs).await?;
+        let releases = Releases::new(
+            ground.database.clone(),
+            Arc::clone(&ground.blobs),
+            ground.book.clone(),
+            config.clock.clone(),
+        );
+        let operators = Operators { book: ground.book.clone(), releases, settings: ground.settings.clone() };
+        let services = (builds, farmland, operators);
+        let door = Door::new(ground.book.gate(), ways.machines.clone(), tasks.clone());
+        let internal = bind_internal(&config, &tasks, &services, &door, &ground.blobs).await?;
         let source = PagesSource {
             viewer,
             planner,
@@ -256,7 +273,14 @@ async fn ground(config: &Config, tasks: &Tasks) -> Result<Ground, BindError> {
         tuning: Tuning::default(),
     };
     let state = engine::restore(&ports).await.map_err(BindError::of)?;
+    let book = Book::open(
+        database.clone(),
+        config.authority.clone(),
+        config.clock.clone(),
+        config.certificate_lifetime,
+    );
     Ok(Ground {
+        book: book.await.map_err(|error| BindError::of(error.into()))?,
         mirror,
         mutations: Mutations(maintnerd),
         ports,
@@ -288,15 +312,19 @@ async fn open_records(config: &Config) -> Result<Database, BindError> {
 async fn bind_internal(
     config: &Config,
     tasks: &Tasks,
-    services: &(Builds, Farmland),
-    machines: &Machines,
+    services: &(Builds, Farmland, Operators),
+    door: &Door,
     blobs: &Arc<dyn Blobs>,
 ) -> Result<rpc::Bound, BindError> {
     let server = rpc::Server::new("coordinator", tasks.clone())
         .tls(&config.identity)
         .grpc(BuildServiceServer::new(services.0.clone()).max_decoding_message_size(rpc::MAX_MESSAGE))
         .grpc(FarmServiceServer::new(services.1.clone()))
-        .http(rpc::reverse::router(machines.on_connect()))
+        .grpc(EnrolmentServiceServer::new(Enrolment { book: services.2.book.clone() }))
+        .guests(GUESTS)
+        .admission(services.2.book.gate().admission())
+        .http(door.router())
+        .http(releases::router(services.2.releases.clone()))
         .http(snapshots::router(Arc::clone(blobs)));
     Ok(server.bind(config.listen).await?)
 }
@@ -304,7 +332,7 @@ async fn bind_internal(
 async fn bind_public(
     config: &Config,
     tasks: &Tasks,
-    ((builds, farmland), mutations): ((Builds, Farmland), Mutations),
+    (services, mutations): ((Builds, Farmland, Operators), Mutations),
     source: PagesSource,
 ) -> Result<rpc::Bound, BindError> {
     let mut options = Options::new(config.farm.name.clone(), config.clock.clone(), tasks.shutdown());
@@ -314,8 +342,9 @@ async fn bind_public(
     let server = rpc::Server::new("pages", tasks.clone())
         .plain_loopback()
         .grpc_auth(rpc::bearer(&config.token))
-        .grpc(BuildServiceServer::new(builds).max_decoding_message_size(rpc::MAX_MESSAGE))
-        .grpc(FarmServiceServer::new(farmland))
+        .grpc(BuildServiceServer::new(services.0).max_decoding_message_size(rpc::MAX_MESSAGE))
+        .grpc(FarmServiceServer::new(services.1))
+        .grpc(MachineServiceServer::new(services.2).max_decoding_message_size(rpc::MAX_MESSAGE))
         .grpc(MutationServiceServer::new(mutations))
         .http(pages::router(Arc::new(source), options).merge(config.pages.clone()));
     Ok(server.bind(config.listen_public).await?)

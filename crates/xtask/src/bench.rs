@@ -37,6 +37,11 @@ const BENCHES: &[(&str, &str, &[&str])] = &[
         &["bench", "-p", "coordinator", "--bench", "makespan"],
     ),
     (
+        "machines",
+        "coordinator: a thousand machines that dial in, and come back",
+        &["bench", "-p", "coordinator", "--bench", "machines"],
+    ),
+    (
         "push",
         "maintnerd: from a ref's move at gitmirror to its mutation with a reader",
         &["bench", "-p", "maintnerd", "--bench", "push"],

@@ -2,14 +2,18 @@
 
 mod build_service;
 mod convert;
+mod enrolment_service;
 mod farm_service;
+mod machine_service;
 mod mutations;
 mod read_log;
 mod requests;
 mod watch_builds;
 
 pub(crate) use build_service::Builds;
+pub(crate) use enrolment_service::Enrolment;
 pub(crate) use farm_service::Farmland;
+pub(crate) use machine_service::Operators;
 pub(crate) use mutations::Mutations;
 
 use tonic::{Code, Status};

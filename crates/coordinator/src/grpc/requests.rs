@@ -225,11 +225,16 @@ impl Builds {
                 farm.select(&repository.name, &wanted.git_ref, *purpose, &file.builders)
             }
             Choice::All => {
-                file.builders.iter().filter(|builder| !wanted.is_try || builder.may_try()).collect()
+                file.builders.iter().filter(|builder| !wanted.is_try || farm.may_try(builder)).collect()
             }
         };
-        if let Some(secret) = chosen.iter().find(|builder| wanted.is_try && !builder.may_try()) {
-            let text = format!("builder `{}` has secrets and builds only what was submitted", secret.name);
+        if let Some(builder) = chosen.iter().find(|builder| wanted.is_try && !farm.may_try(builder)) {
+            let why = if builder.may_try() {
+                "uses machines that are lent for reviewed work"
+            } else {
+                "has secrets"
+            };
+            let text = format!("builder `{}` {why} and builds only what was submitted", builder.name);
             return Err(rpc::status(Code::FailedPrecondition, "NOT_FOR_TRIES", text));
         }
         if chosen.is_empty() {

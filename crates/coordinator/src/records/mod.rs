@@ -21,6 +21,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 3, sql: include_str!("budgets.sql") },
     Migration { version: 4, sql: include_str!("output.sql") },
     Migration { version: 5, sql: include_str!("tests.sql") },
+    Migration { version: 6, sql: include_str!("enrolment.sql") },
 ];
 
 /// The name of the cursor in `meta`.

@@ -8,8 +8,7 @@ use std::{
     time::Duration,
 };
 
-use buildlet_client::{BuildletClient, Status};
-use rpc::{Peer, reverse::Incoming};
+use buildlet_client::Status;
 use runtime::Tasks;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -35,16 +34,6 @@ pub(crate) struct Machines {
 impl Machines {
     pub(crate) fn new(handle: Handle, tasks: Tasks) -> Self {
         Self { handle, tasks, connections: Arc::default() }
-    }
-
-    /// For [`rpc::reverse::router`].
-    pub(crate) fn on_connect(&self) -> rpc::reverse::OnConnect {
-        let machines = self.clone();
-        Arc::new(move |incoming| {
-            let Incoming { peer, channel, closed, .. } = incoming;
-            let Peer::Machine { name, host_types } = peer else { return };
-            machines.arrived(name, host_types, Arc::new(BuildletClient::new(channel)), closed);
-        })
     }
 
     /// A machine has connected. Its certificate allows these host types.

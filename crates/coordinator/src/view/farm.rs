@@ -118,13 +118,16 @@ impl PagesSource {
                     "local" => "children of this farm's own process".to_owned(),
                     _ => "machines that dial in".to_owned(),
                 },
-                tier: "full".to_owned(),
+                tier: host.tier.as_str().to_owned(),
                 expected: 0,
                 connected: 0,
                 busy: 0,
                 waiting: 0,
                 problem: String::new(),
             });
+            if pool.tier != host.tier.as_str() {
+                "of each host".clone_into(&mut pool.tier);
+            }
             pool.expected += u64::from(host.expected);
             pool.waiting += look.waiting.get(&host.name).copied().unwrap_or(0);
         }
@@ -228,7 +231,7 @@ impl PagesSource {
             .map(|(host, connected)| HostView {
                 name: host.name.clone(),
                 pool: host.pool.clone(),
-                tier: "full".to_owned(),
+                tier: host.tier.as_str().to_owned(),
                 reuse: reuse(host.reuse.as_str()),
                 expected: u64::from(host.expected),
                 connected,

@@ -1,12 +1,13 @@
 //! A coordinator with its neighbours, for one test.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use api::{
     buildlet::buildlet_service_server::BuildletServiceServer,
     coordinator::{
-        Build, GetBuildRequest, ListBuildsRequest, ReadLogRequest, build_service_client::BuildServiceClient,
-        farm_service_client::FarmServiceClient,
+        Build, GetBuildRequest, GetFarmRequest, ListBuildsRequest, ReadLogRequest,
+        build_service_client::BuildServiceClient, farm_service_client::FarmServiceClient,
+        machine_service_client::MachineServiceClient,
     },
     gitmirror::mirror_service_server::MirrorServiceServer,
     maintner::mutation_service_server::MutationServiceServer,
@@ -28,7 +29,7 @@ const TOKEN: &str = "secret";
 pub(crate) struct TestFarm {
     pub(crate) project: FakeProject,
     pub(crate) tasks: Tasks,
-    authority: Authority,
+    pub(crate) authority: Arc<Authority>,
     peers: SocketAddr,
     folder: TempDir,
     push_builds: u32,
@@ -55,7 +56,7 @@ impl TestFarm {
     pub(crate) async fn start_with(push_builds: u32) -> Self {
         runtime::install_crypto();
         let folder = tempfile::tempdir().unwrap();
-        let authority = Authority::open_or_create(&folder.path().join("ca")).unwrap();
+        let authority = Arc::new(Authority::open_or_create(&folder.path().join("ca")).unwrap());
         let tasks = Tasks::new(CancellationToken::new());
         let project = FakeProject::new();
         let peers = rpc::Server::new("peers", tasks.clone())
@@ -83,6 +84,8 @@ impl TestFarm {
             listen: loopback(),
             listen_public: loopback(),
             identity: self.authority.issue_service("coordinator").unwrap(),
+            authority: Some(self.authority.clone()),
+            certificate_lifetime: coordinator::CERTIFICATE_LIFETIME,
             token: TOKEN.to_owned(),
             gitmirror: peers.clone(),
             maintnerd: peers,
@@ -112,10 +115,21 @@ impl TestFarm {
 
     /// A machine that is connected until the token is cancelled.
     pub(crate) async fn connect(&self, buildlet: &FakeBuildlet) -> CancellationToken {
-        let url = format!("https://{}", self.running.as_ref().unwrap().internal);
         let name = buildlet.name.parse().unwrap();
         let identity = self.authority.issue_machine(&name, &["local".parse().unwrap()]).unwrap();
-        let stream = rpc::reverse::dial(&url, &identity, http::HeaderMap::new(), None).await.unwrap();
+        self.connect_as(buildlet, &identity, "").await.unwrap()
+    }
+
+    /// The same with a certificate, and a word for which of its lives this is.
+    pub(crate) async fn connect_as(
+        &self,
+        buildlet: &FakeBuildlet,
+        identity: &rpc::Identity,
+        instance: &str,
+    ) -> Result<CancellationToken, rpc::reverse::DialError> {
+        let mut headers = http::HeaderMap::new();
+        headers.insert(rpc::reverse::INSTANCE_HEADER, instance.parse().unwrap());
+        let stream = rpc::reverse::dial(&self.internal_url(), identity, headers, None).await?;
         let service = rpc::Server::new("buildlet", self.tasks.clone())
             .grpc(BuildletServiceServer::new(buildlet.clone()))
             .service();
@@ -129,7 +143,31 @@ impl TestFarm {
                 () = cutting.cancelled() => {}
             }
         });
-        cut
+        Ok(cut)
+    }
+
+    /// Where machines and services connect.
+    pub(crate) fn internal_url(&self) -> String {
+        format!("https://{}", self.running.as_ref().unwrap().internal)
+    }
+
+    /// What operators do.
+    pub(crate) fn operator(&self) -> MachineServiceClient<rpc::Channel> {
+        MachineServiceClient::new(self.channel())
+    }
+
+    /// The state of a machine as the farm sees it, once it is as wanted.
+    pub(crate) async fn machine_state(&self, name: &str, wanted: &str) {
+        let wait = async {
+            loop {
+                let farm = self.farm_client().get_farm(GetFarmRequest {}).await.unwrap().into_inner();
+                if farm.machines.iter().any(|machine| machine.name == name && machine.state == wanted) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("machine {name} is not {wanted}"));
     }
 
     pub(crate) fn machine(&self, name: &str) -> FakeBuildlet {

@@ -5,8 +5,10 @@
 
 mod buildlet;
 mod builds;
+mod enrolment;
 mod farm;
 mod mutations;
 mod pages;
 mod peers;
+mod releases;
 mod restart;

@@ -1,6 +1,6 @@
 //! The services of a farm in one process: bound in the order in which they need each other's addresses, then run.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
 use buildspec::Repository;
@@ -22,7 +22,7 @@ pub(crate) struct Services {
     /// Where buildlets connect.
     pub(crate) coordinator: SocketAddr,
     /// Who signs the certificates of this farm.
-    pub(crate) authority: rpc::Authority,
+    pub(crate) authority: Arc<rpc::Authority>,
     servers: Servers,
 }
 
@@ -39,7 +39,7 @@ struct Servers {
 struct Common<'a> {
     wanted: &'a Wanted,
     data: &'a DataFolder,
-    authority: &'a rpc::Authority,
+    authority: &'a Arc<rpc::Authority>,
     ports: Ports,
 }
 
@@ -52,6 +52,7 @@ impl Services {
     ) -> anyhow::Result<Self> {
         let authority =
             rpc::Authority::open_or_create(&data.folder("ca")?).context("open the farm's authority")?;
+        let authority = Arc::new(authority);
         let common = Common { wanted, data, authority: &authority, ports: data.ports() };
         let pubsubhelper = common.pubsubhelper().await?;
         let events = https(pubsubhelper.addr());
@@ -174,6 +175,8 @@ impl Common<'_> {
             listen: loopback(self.ports.coordinator),
             listen_public: listen.or(again).unwrap_or(self.wanted.farm.listen.public),
             identity: self.identity("coordinator")?,
+            authority: Some(self.authority.clone()),
+            certificate_lifetime: coordinator::CERTIFICATE_LIFETIME,
             token: self.data.token()?,
             gitmirror: mirror.to_owned(),
             maintnerd: log.to_owned(),
