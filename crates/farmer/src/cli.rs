@@ -5,7 +5,7 @@ use std::{io::Write, path::PathBuf, process::ExitCode};
 use anyhow::Context;
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand};
 
-use crate::{build, detect, farm::Location, logs, maintner, try_build, up, why};
+use crate::{build, detect, farm::Location, logs, machine, maintner, publish, try_build, up, why};
 
 /// Builds and tests every commit on machines of your own.
 #[derive(Debug, Parser)]
@@ -33,8 +33,12 @@ enum Command {
     Try(try_build::Args),
     /// Follow, serve, check or import the mutation log
     Maintner(maintner::Args),
-    /// Run the agent of a machine
+    /// Run the agent of a machine, or say which agent machines are to run
     Buildlet(Box<BuildletArgs>),
+    /// Say which machines may build for the farm
+    Machine(machine::Args),
+    /// Make a key with which machines of a host type enrol themselves
+    Key(machine::KeyArgs),
     /// Print a script that completes commands in your shell
     Completion {
         /// The shell
@@ -44,12 +48,24 @@ enum Command {
 
 /// Arguments of `farmer buildlet`.
 #[derive(Debug, ClapArgs)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct BuildletArgs {
     #[command(flatten)]
     buildlet: buildlet::Args,
     /// Leave the session of the terminal, to outlive who started this
     #[arg(long, hide = true)]
     own_session: bool,
+    #[command(subcommand)]
+    command: Option<BuildletCommand>,
+}
+
+/// What `farmer buildlet` does beside running one.
+#[derive(Debug, Subcommand)]
+enum BuildletCommand {
+    #[command(flatten)]
+    Ours(publish::Command),
+    #[command(flatten)]
+    Machine(buildlet::Command),
 }
 
 /// Where the farm is: on this machine by its data folder, elsewhere by its address.
@@ -81,7 +97,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Up(args) => Ok(up::run(args)),
         Command::Init(args) => detect::run(&args),
-        Command::Buildlet(args) => Ok(run_buildlet(*args)),
+        Command::Buildlet(args) => run_buildlet(*args),
+        Command::Machine(args) => client(machine::run(args)),
+        Command::Key(args) => client(machine::key(args)),
         Command::Build(args) => client(build::request(args)),
         Command::Builds(args) => client(build::list_or_show(args)),
         Command::Logs(args) => client(logs::run(args)),
@@ -97,15 +115,20 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn run_buildlet(args: BuildletArgs) -> ExitCode {
+fn run_buildlet(args: BuildletArgs) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Some(BuildletCommand::Ours(command)) => return client(publish::run(command)),
+        Some(BuildletCommand::Machine(command)) => return Ok(buildlet::run_command(command)),
+        None => {}
+    }
     if args.own_session && !args.buildlet.keeper {
         // Fails only for a process that leads a group already, and that one has left.
         let _ = rustix::process::setsid();
     }
-    match buildlet::run(args.buildlet) {
+    Ok(match buildlet::run(args.buildlet) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => runtime::exit_with("buildlet", &error),
-    }
+    })
 }
 
 fn client(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
@@ -114,4 +137,14 @@ fn client(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Re
         .build()
         .context("start the runtime")?
         .block_on(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_command_has_two_options_of_one_name() {
+        Args::command().debug_assert();
+    }
 }

@@ -6,7 +6,9 @@ use std::{
 };
 
 use anyhow::Context;
-use api::coordinator::build_service_client::BuildServiceClient;
+use api::coordinator::{
+    build_service_client::BuildServiceClient, machine_service_client::MachineServiceClient,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{cli::FarmArgs, output, tree, up::data};
@@ -84,6 +86,11 @@ impl Location {
     fn channel(&self) -> anyhow::Result<rpc::Channel> {
         let channel = rpc::connect(&self.url, None).with_context(|| format!("connect to `{}`", self.url))?;
         Ok(channel.with_bearer(&self.token))
+    }
+
+    /// Machines and their certificates.
+    pub(crate) fn machines(&self) -> anyhow::Result<MachineServiceClient<rpc::Channel>> {
+        Ok(MachineServiceClient::new(self.channel()?).max_decoding_message_size(MAX_MESSAGE))
     }
 
     /// Builds and logs.
