@@ -1,9 +1,7 @@
 #![doc = include_str!("../README.md")]
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -63,13 +61,11 @@ fn main() -> ExitCode {
         Task::Sim { arguments } => sim::run(&root, true, &arguments),
         Task::Bench { names } => bench::run(&root, &names),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("cargo xtask: {error:#}"));
-            ExitCode::FAILURE
-        }
+    if let Err(error) = result {
+        say(&format!("cargo xtask: {error:#}"));
+        return ExitCode::FAILURE;
     }
+    ExitCode::SUCCESS
 }
 
 fn root() -> PathBuf {

@@ -75,6 +75,9 @@ pub struct GetStatusResponse {
     /// What the machine's clock shows.
     #[prost(message, optional, tag = "20")]
     pub clock: ::core::option::Option<::prost_types::Timestamp>,
+    /// What the machine lets the farm run on it: `full` or, on one that a volunteer lends, `community`.
+    #[prost(string, tag = "30")]
+    pub tier: ::prost::alloc::string::String,
 }
 /// One exec.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -141,6 +144,9 @@ pub struct StartExecRequest {
     /// Gives the command the machine's network where execs have none of their own accord.
     #[prost(bool, tag = "14")]
     pub network: bool,
+    /// What it runs was reviewed and submitted. A machine of tier `community` refuses anything else.
+    #[prost(bool, tag = "20")]
+    pub submitted: bool,
 }
 /// A terminal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -826,7 +832,8 @@ pub mod buildlet_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Starts a command. A second call with the same exec_id starts nothing and succeeds.
+        /// Starts a command. A second call with the same exec_id starts nothing and succeeds. PERMISSION_DENIED (NOT_SUBMITTED)
+        /// on a machine of tier `community` for work that was not submitted.
         pub async fn start_exec(
             &mut self,
             request: impl tonic::IntoRequest<super::StartExecRequest>,
@@ -1318,7 +1325,8 @@ pub mod buildlet_service_server {
             tonic::Response<super::GetStatusResponse>,
             tonic::Status,
         >;
-        /// Starts a command. A second call with the same exec_id starts nothing and succeeds.
+        /// Starts a command. A second call with the same exec_id starts nothing and succeeds. PERMISSION_DENIED (NOT_SUBMITTED)
+        /// on a machine of tier `community` for work that was not submitted.
         async fn start_exec(
             &self,
             request: tonic::Request<super::StartExecRequest>,
