@@ -13,6 +13,7 @@ use types::{HostType, MachineName};
 
 use crate::{
     Config, Contact, Isolation, Reuse, Server, Tier,
+    command::command_line,
     enroll::{Asking, TokenFile, own_name},
     keeper,
     keys::Keys,
@@ -176,7 +177,8 @@ fn private() {
 fn sealing(args: &Args) -> keeper::Sealing {
     let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
     let mut hidden = keeper::key_places(&args.identity);
-    hidden.extend(args.hide.iter().map(real));
+    // A key enrols any number of machines.
+    hidden.extend(args.hide.iter().chain(&args.key).map(real));
     keeper::Sealing {
         work: args.work.as_ref().map(real).unwrap_or_default(),
         state: args.state.as_ref().map(real).unwrap_or_default(),
@@ -185,14 +187,11 @@ fn sealing(args: &Args) -> keeper::Sealing {
     }
 }
 
-/// This very command line, as the keeper.
+/// This very command line, in our own style, as the keeper.
 fn keeper_command() -> anyhow::Result<Vec<OsString>> {
     let program = std::env::current_exe().context("find this program")?;
-    Ok([program.into_os_string()]
-        .into_iter()
-        .chain(std::env::args_os().skip(1))
-        .chain(["--keeper".into()])
-        .collect())
+    let arguments = command_line(std::env::args_os())?.into_iter().skip(1);
+    Ok([program.into_os_string()].into_iter().chain(arguments).chain(["--keeper".into()]).collect())
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {

@@ -33,9 +33,7 @@ pub(crate) fn translate(args: Vec<OsString>, around: &Surroundings<'_>) -> Resul
         let (name, value) =
             text.split_once('=').map_or((text.as_str(), None), |(name, value)| (name, Some(value)));
         let name = name.trim_start_matches('-');
-        if name == "keeper" {
-            given.keeper = true;
-        } else if FLAGS.contains(&name) {
+        if FLAGS.contains(&name) {
             check_flag(name, value.unwrap_or("true"))?;
         } else if VALUES.contains(&name) {
             let next = || words.next().and_then(|word| word.into_string().ok());
@@ -61,7 +59,6 @@ struct Given {
     host_type: Option<String>,
     hostname: Option<String>,
     work: Option<String>,
-    keeper: bool,
 }
 
 /// `-halt` is the Go buildlet's default: it halts virtual machines that it knows, and no others.
@@ -87,10 +84,6 @@ impl Given {
     }
 
     fn ours(self, program: OsString, around: &Surroundings<'_>) -> Result<Vec<OsString>, String> {
-        if self.keeper {
-            // It is told all it needs by the buildlet that started it, and has no environment to look in.
-            return Ok(vec![program, "--keeper".into()]);
-        }
         let variable = |name: &str| (around.variable)(name).filter(|value| !value.is_empty());
         let host_type = self.host_type.ok_or("`-reverse-type` is needed: a machine that dials in")?;
         let home = variable("HOME").map(PathBuf::from).ok_or("`HOME` is not set")?;
@@ -158,7 +151,6 @@ mod tests {
         check(line, &["/home/ann/.gobuildkey-host-foo-bar", "/home/ann/.gobuildkey"], all);
         let spaced = "b -coordinator farm.golang.org:443 -reverse-type host-foo-bar --halt=false";
         check(spaced, &["/home/ann/.gobuildkey"], "--key /home/ann/.gobuildkey --name box");
-        check(&format!("{line} --keeper"), &[], "b --keeper");
     }
 
     #[test]
