@@ -16,7 +16,7 @@ use crate::{
 /// Pushes commits until there were enough.
 pub(crate) async fn push(world: Arc<World>, seed: u64, within: Duration) {
     let mut rng = Rng::new(seed ^ 0x7075_7368);
-    let pushes = rng.between(36, 60);
+    let pushes = rng.between(32, 50);
     let mut tip: Option<CommitHash> = None;
     for _ in 0..pushes {
         let pause = within.as_millis() as u64 * 2 / pushes;

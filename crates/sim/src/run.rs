@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How long, in virtual time, a farm may take to come to rest when nothing goes wrong any more.
-const REST: Duration = Duration::from_mins(40);
+const REST: Duration = Duration::from_hours(3);
 /// How often, in virtual time, it is looked whether it has.
 const LOOK: Duration = Duration::from_secs(2);
 

@@ -7,12 +7,15 @@ use std::{
 };
 
 use coordinator::{
-    core::{Action, Effects, Event, Row, ShardState, State, Task, TaskResult},
+    core::{Action, Effects, Event, Row, State, Task, TaskResult},
     ports::Witness,
 };
 use types::{AttemptId, BuildNumber, ExecId, LeaseId};
 
 use crate::{context::lock, coverage::Coverage, judge::Invariant, kinds, world::World};
+
+/// After how many steps it is asked why everything waits that does.
+const REASONS: u64 = 16;
 
 /// The witness of one life of the coordinator.
 pub(crate) struct Seen {
@@ -73,17 +76,9 @@ impl Seen {
         if let Err(what) = state.check() {
             self.broken(kind_of(&what), what);
         }
-        if !self.world.context.judge.steps().is_multiple_of(16) {
-            return;
-        }
-        for build in state.builds() {
-            let Some(attempt) = build.attempt() else { continue };
-            for shard in attempt.shards.iter().filter(|shard| shard.state == ShardState::Waiting) {
-                if state.shard_wait(build.number, shard.number).is_none() {
-                    let what = format!("shard {} of {} waits without a reason", shard.number, build.number);
-                    self.broken(Invariant::Waits, what);
-                }
-            }
+        let reasons = self.world.context.judge.steps().is_multiple_of(REASONS);
+        if reasons && let Err(what) = state.check_reasons() {
+            self.broken(Invariant::Waits, what);
         }
     }
 }

@@ -15,6 +15,8 @@ use anyhow::{Context, bail};
 
 use crate::{codegen, say, sim, stopwatch::Stopwatch, tidy};
 
+/// How long the long run of the simulator takes, in release mode.
+const SIMULATED_MINUTES: u32 = 10;
 /// The release of buf that lints `proto/`.
 const BUF: &str = "@bufbuild/buf@1.75.0";
 
@@ -58,10 +60,9 @@ const STEPS: &[Step] = &[
     ("binaries", |run| cargo(run, &["build", "--locked", "--workspace", "--bins"], &[])),
     ("tests", tests),
     ("simulator", |run| {
-        // In release mode, which has to be built first, and for ten minutes.
-        let all = run.long.is_some_and(|minutes| minutes >= 10);
-        let seeds = if all { "10000" } else { "100" };
-        ours(sim::run(run.root, all, &["--seeds".to_owned(), seeds.to_owned()]))
+        let long = run.long.is_some_and(|minutes| minutes >= SIMULATED_MINUTES);
+        let seeds = if long { "10000" } else { "60" };
+        ours(sim::run(run.root, long, &["--seeds".to_owned(), seeds.to_owned()]))
     }),
 ];
 

@@ -16,7 +16,11 @@ impl State {
         for build in self.builds.values() {
             self.check_build(build).map_err(|what| format!("build {}: {what}", build.number))?;
         }
-        ensure(self.keys.len() == self.builds.len(), || "a key without a build".to_owned())?;
+        for (key, number) in &self.keys {
+            let own = self.builds.get(number).is_some_and(|build| build.key == *key);
+            ensure(own, || format!("the key of build {number} leads elsewhere"))?;
+        }
+        ensure(self.keys.len() == self.builds.len(), || "a build without a key".to_owned())?;
         let queued = self.builds.values().filter(|build| build.needs_machine()).count();
         ensure(queued == self.queue.len(), || "the queue holds a build that needs no machine".to_owned())?;
         ensure(self.stirred.is_empty(), || "a host type was not served to the end".to_owned())?;
@@ -28,6 +32,29 @@ impl State {
             ensure(!urgent || self.victim(host).is_none(), || {
                 format!("an urgent build waits for a machine of `{host}` while batch work could make room")
             })?;
+        }
+        Ok(())
+    }
+
+    /// Says what waits without a reason, if something does. It asks for all words of all reasons, so it takes far longer
+    /// than [`State::check`].
+    ///
+    /// # Errors
+    ///
+    /// The first that waits so.
+    pub fn check_reasons(&self) -> Result<(), String> {
+        for build in self.builds.values() {
+            let number = build.number;
+            let waits = build.needs_machine() || matches!(build.progress, Progress::Resting(_));
+            ensure(!waits || self.wait_reason(number).is_some(), || {
+                format!("build {number} waits without a reason")
+            })?;
+            let shards = build.attempt().map(|attempt| attempt.shards.as_slice()).unwrap_or_default();
+            for shard in shards.iter().filter(|shard| shard.state == ShardState::Waiting) {
+                ensure(self.shard_wait(number, shard.number).is_some(), || {
+                    format!("shard {} of build {number} waits without a reason", shard.number)
+                })?;
+            }
         }
         Ok(())
     }
@@ -91,7 +118,6 @@ impl State {
 
     fn check_build(&self, build: &Build) -> Result<(), String> {
         let number = build.number;
-        ensure(self.keys.get(&build.key) == Some(&number), || "its key leads elsewhere".to_owned())?;
         let tried = build.faults + build.preempted + 1;
         ensure(build.attempts <= tried, || {
             "an attempt that neither a fault nor a preemption explains".to_owned()
@@ -105,8 +131,6 @@ impl State {
                 == (build.wants_helper() && self.helpers_begin_with(build).is_some()),
             || "its wish for help is not listed".to_owned(),
         )?;
-        let waits = build.needs_machine() || matches!(build.progress, Progress::Resting(_));
-        ensure(!waits || self.wait_reason(number).is_some(), || "it waits without a reason".to_owned())?;
         if let Progress::Resting(until) = build.progress {
             ensure(self.resting.due(&number) == Some(until), || "it rests and no clock runs".to_owned())?;
         }

@@ -113,7 +113,7 @@ impl World {
         for action in effects.actions {
             self.perform(action);
         }
-        if let Err(broken) = self.state.check() {
+        if let Err(broken) = self.state.check().and_then(|()| self.state.check_reasons()) {
             panic!("{broken}, after {what}\n{:#?}", self.state);
         }
         self.check_restored(&what);
