@@ -111,7 +111,6 @@ async fn the_command_line_of_the_go_project_enrols_and_connects() {
     let connection = office.connected().await;
     assert!(matches!(&connection.peer, Peer::Machine { name, .. } if name.as_str() == "box-7"));
     let status = BuildletClient::new(connection.channel.clone()).status().await.unwrap();
-    let status = BuildletClient::new(connection.channel.clone()).status().await.unwrap();
     // As builds see it: where the machine hides things from them, that is another path.
     assert!(status.work_folder.starts_with('/'), "{}", status.work_folder);
     assert!(office.path("tmp/workdir-linux").is_dir());
