@@ -7,7 +7,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -44,11 +44,21 @@ pub(crate) struct Group {
 }
 
 impl Groups {
-    /// What the system lets this process do. `name` must be the buildlet's own.
-    pub(crate) fn find(name: &str) -> Self {
+    /// What the system lets this process do. The state folder must be this buildlet's alone: groups are named after it, so
+    /// that none of another buildlet is taken for what is left of one of this.
+    pub(crate) fn find(state: &Path) -> Self {
+        let Ok(state) = fs::metadata(state) else { return Self::default() };
+        let name = &format!("{:x}-{:x}", state.dev(), state.ino());
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let place = |controller: &str| usable(&place(Path::new(ROOT), &own, controller)?, controller, name);
         Self { memory: place("memory"), processes: place("pids") }
+    }
+
+    /// Leaves nothing behind. Called when nothing runs any more.
+    pub(crate) fn remove(&self) {
+        for place in self.memory.iter().chain(&self.processes) {
+            let _ = fs::remove_dir(&place.folder);
+        }
     }
 
     /// What bounds execs, as the status tells it.

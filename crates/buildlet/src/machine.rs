@@ -275,6 +275,7 @@ impl Machine {
     /// Asks the keeper to end, with all that it still keeps, and waits for that.
     pub(crate) async fn dismiss_keeper(&self) {
         self.parts.keeper.dismiss().await;
+        self.parts.groups.remove();
     }
 
     /// What runs beside calls.

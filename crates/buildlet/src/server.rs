@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     os::{
         fd::AsFd,
-        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+        unix::fs::{DirBuilderExt, OpenOptionsExt},
     },
     path::Path,
     sync::Arc,
@@ -92,7 +92,7 @@ impl Server {
             environment: BaseEnvironment::new(&view.work_folder, own, &config.environment),
             view,
             isolation: config.isolation,
-            groups: Groups::find(&own_name(&config)?),
+            groups: Groups::find(&config.state),
             limits: Limits {
                 memory_bytes: config.max_memory_bytes,
                 processes: Some(config.max_processes),
@@ -243,13 +243,6 @@ impl Server {
             }
         });
     }
-}
-
-/// A name that no other buildlet of the system has, and the next life of this one has too: its state folder's, which it
-/// has locked.
-fn own_name(config: &Config) -> anyhow::Result<String> {
-    let state = config.state.metadata().with_context(|| format!("look at `{}`", config.state.display()))?;
-    Ok(format!("{}-{}", config.name, state.ino()))
 }
 
 /// What execs will see of the machine. One whose owner wants them apart must be able to keep them so.
