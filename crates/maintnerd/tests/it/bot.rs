@@ -21,7 +21,7 @@ struct Bot {
 }
 
 impl Bot {
-    fn start(python: &str, world: &World, token: &Path) -> Self {
+    fn start(python: &str, world: &World, place: &Path) -> Self {
         let certificates = world.certificates();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/python/bot.py");
         let mut child = Command::new(python)
@@ -33,8 +33,8 @@ impl Bot {
             .arg(certificates.join("bot.pem"))
             .arg("--key")
             .arg(certificates.join("bot.key"))
-            .arg("--token")
-            .arg(token)
+            .arg("--place")
+            .arg(place)
             .arg("--all")
             .stdout(Stdio::piped())
             .spawn()
@@ -58,21 +58,6 @@ impl Drop for Bot {
     }
 }
 
-/// Python with the packages of the example, or why not.
-fn python() -> Option<String> {
-    if !testkit::skip::long(2) {
-        return None;
-    }
-    let python = std::env::var("FARMER_PYTHON").unwrap_or_else(|_| "python3".into());
-    let there = Command::new(&python).args(["-c", "import grpc, grpc_tools"]).stderr(Stdio::null()).status();
-    if there.is_ok_and(|status| status.success()) {
-        return Some(python);
-    }
-    let how = "pip install -r examples/python/requirements.txt, and FARMER_PYTHON if it is not for `python3`";
-    testkit::skip::skipped("the bot in Python", "grpcio", how);
-    None
-}
-
 /// What Gerrit writes when somebody votes.
 fn vote() -> Mutation {
     let raw = "tree 0\nparent 1\nauthor Ada <1@x> 1 +0000\ncommitter Gerrit <g@x> 1 +0000\n\n\
@@ -89,7 +74,10 @@ fn vote() -> Mutation {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bot_in_python_prints_votes_and_goes_on_where_it_stopped() {
-    let Some(python) = python() else { return };
+    if !testkit::skip::long(2) {
+        return;
+    }
+    let Some(python) = testkit::skip::python("the bot in Python, at maintnerd") else { return };
     let mut world = World::start().await;
     world.stop_maintnerd().await;
     let log = Log::open(&world.log_dir(), maintner::Options::default()).unwrap();
@@ -97,8 +85,8 @@ async fn a_bot_in_python_prints_votes_and_goes_on_where_it_stopped() {
     log.close().await;
     world.start_maintnerd().await;
     let folder = tempfile::tempdir().unwrap();
-    let token = folder.path().join("token");
-    let mut bot = Bot::start(&python, &world, &token);
+    let place = folder.path().join("place");
+    let mut bot = Bot::start(&python, &world, &place);
     bot.says("vote go.googlesource.com/go 12345 Run-TryBot=+1").await;
     append(&world, vec![result(1, 1, "passed")]).await.unwrap();
     bot.says("build 1.1 one passed").await;
@@ -106,8 +94,8 @@ async fn a_bot_in_python_prints_votes_and_goes_on_where_it_stopped() {
     bot.says("build 2.1 one failed").await;
     drop(bot);
     append(&world, vec![result(3, 1, "passed")]).await.unwrap();
-    let mut bot = Bot::start(&python, &world, &token);
-    // At least once: what it was told last may come again if it was killed before it wrote the token.
+    let mut bot = Bot::start(&python, &world, &place);
+    // At least once: what it was told last may come again if it was killed before it wrote its place.
     let mut said = crate::within(bot.lines.recv()).await.unwrap();
     if said == "build 2.1 one failed" {
         said = crate::within(bot.lines.recv()).await.unwrap();

@@ -16,9 +16,10 @@ use api::maintner::{
     AppendBuildResultsRequest, GetLogStatusRequest, WatchMutationsRequest,
     mutation_service_client::MutationServiceClient, watch_mutations_response::Event,
 };
+use maintner::{Start, Update, follow};
 use rpc::{Authority, Channel, Identity};
 use runtime::Tasks;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{PATIENCE, fake::FakeMirror, results::result};
@@ -132,6 +133,23 @@ async fn all(daemon: &Daemon) -> Vec<u64> {
     }
 }
 
+/// A reader that was there all the time, through every restart.
+async fn read(channel: Channel, read: watch::Sender<Vec<u64>>, stop: CancellationToken) {
+    let handle = |update: Update| {
+        let told = match update {
+            Update::Batch { mutations, .. } => {
+                let builds = mutations.iter().map(|one| one.build_result.as_ref().unwrap().build);
+                read.send_modify(|all| all.extend(builds));
+                Ok(())
+            }
+            Update::CaughtUp { .. } => Ok(()),
+            Update::Restarted => Err("the log is another one"),
+        };
+        async move { told }
+    };
+    follow(channel, Start::Beginning, stop, handle).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_maintnerd_loses_and_doubles_nothing_that_it_acknowledged() {
     runtime::install_crypto();
@@ -150,6 +168,10 @@ async fn a_killed_maintnerd_loses_and_doubles_nothing_that_it_acknowledged() {
         let (next, acknowledged) = (Arc::clone(&next), Arc::clone(&acknowledged));
         appenders.spawn(append_until(daemon.client(), next, acknowledged, stop.clone()));
     }
+    let (reader, mut read_by) = watch::channel(Vec::new());
+    let stop_reading = CancellationToken::new();
+    let mut reading = JoinSet::new();
+    reading.spawn(read(daemon.channel.clone(), reader, stop_reading.clone()));
     for round in 0..rounds {
         let goal = acknowledged.load(Ordering::Relaxed) + 20 + round % 7;
         let deadline = Instant::now() + PATIENCE;
@@ -170,6 +192,11 @@ async fn a_killed_maintnerd_loses_and_doubles_nothing_that_it_acknowledged() {
     assert_eq!(set.len(), found.len(), "a result is in the log twice");
     let lost: Vec<_> = expected.difference(&set).collect();
     assert!(lost.is_empty(), "acknowledged, but not in the log: {lost:?}");
+    // What it was shown before a kill is what the log holds after it.
+    crate::within(read_by.wait_for(|all| all.len() >= found.len())).await.unwrap();
+    assert!(*read_by.borrow() == found, "the reader was shown something else");
+    stop_reading.cancel();
+    reading.join_next().await.unwrap().unwrap();
     drop(daemon);
     let report = maintner::log::verify(&dir.path().join("maintnerd/log")).unwrap();
     assert_eq!((report.mutations, report.problems), (found.len() as u64, vec![]));
