@@ -9,6 +9,7 @@ use std::{
     io,
     os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use crate::{exec::Limits, keeper::StopReason};
@@ -21,6 +22,8 @@ const ROOT: &str = "/sys/fs/cgroup";
 pub(crate) struct Groups {
     memory: Option<Place>,
     processes: Option<Place>,
+    /// How many groups were made: their names are numbers.
+    made: AtomicU64,
 }
 
 /// Where groups of a kind are made.
@@ -39,8 +42,9 @@ enum Version {
 /// The group of one exec; removed when it is dropped, which is after the last process has gone.
 #[derive(Debug)]
 pub(crate) struct Group {
-    memory: Option<(PathBuf, Version)>,
-    processes: Option<(PathBuf, Version)>,
+    name: String,
+    memory: Option<Place>,
+    processes: Option<Place>,
 }
 
 impl Groups {
@@ -51,12 +55,13 @@ impl Groups {
         let name = &format!("{:x}-{:x}", state.dev(), state.ino());
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let place = |controller: &str| usable(&place(Path::new(ROOT), &own, controller)?, controller, name);
-        Self { memory: place("memory"), processes: place("pids") }
+        Self { memory: place("memory"), processes: place("pids"), made: AtomicU64::default() }
     }
 
     /// Leaves nothing behind. Called when nothing runs any more.
     pub(crate) fn remove(&self) {
         for place in self.memory.iter().chain(&self.processes) {
+            remove_below(&place.folder);
             let _ = fs::remove_dir(&place.folder);
         }
     }
@@ -70,38 +75,32 @@ impl Groups {
         }
     }
 
-    /// A group with limits, and the lists to join it by; none if there is nothing to bound, or nothing to do that with.
-    pub(crate) fn make(&self, name: &str, limits: &Limits) -> io::Result<Option<(Group, Vec<OwnedFd>)>> {
-        let (Some(memory), Some(processes)) = (&self.memory, &self.processes) else { return Ok(None) };
-        let mut group = Group { memory: None, processes: None };
-        if let Some(bytes) = limits.memory_bytes {
-            let folder = memory.folder.join(name);
-            make_folder(&folder)?;
-            group.memory = Some((folder.clone(), memory.version));
-            let files: &[&str] = match memory.version {
-                Version::One => &["memory.limit_in_bytes"],
-                Version::Two => &["memory.max"],
-            };
-            set(&folder, files, &bytes.to_string())?;
-            // Else what is too much would go to swap.
-            let _ = match memory.version {
-                Version::One => set(&folder, &["memory.memsw.limit_in_bytes"], &bytes.to_string()),
-                Version::Two => set(&folder, &["memory.swap.max"], "0"),
-            };
+    /// A group of what limits bound; none if that is nothing, or there is nothing to bound it with.
+    pub(crate) fn make(&self, limits: &Limits) -> io::Result<Option<Group>> {
+        let name = self.made.fetch_add(1, Ordering::Relaxed).to_string();
+        let mut group = Group { name, memory: None, processes: None };
+        self.extend(&mut group, limits)?;
+        Ok((group.memory.is_some() || group.processes.is_some()).then_some(group))
+    }
+
+    /// Has a group bound what limits bound, if it does not yet.
+    pub(crate) fn extend(&self, group: &mut Group, limits: &Limits) -> io::Result<()> {
+        let (Some(memory), Some(processes)) = (&self.memory, &self.processes) else { return Ok(()) };
+        if limits.memory_bytes.is_some() && group.memory.is_none() {
+            group.memory = Some(memory.make(&group.name)?);
         }
-        if let Some(count) = limits.processes {
-            let folder = processes.folder.join(name);
-            make_folder(&folder)?;
-            group.processes = Some((folder.clone(), processes.version));
-            set(&folder, &["pids.max"], &count.to_string())?;
+        if limits.processes.is_some() && group.processes.is_none() {
+            group.processes = Some(processes.make(&group.name)?);
         }
-        let mut folders: Vec<_> = group.folders().collect();
-        folders.dedup();
-        let lists = folders.iter().map(|folder| {
-            OpenOptions::new().write(true).open(folder.join("cgroup.procs")).map(OwnedFd::from)
-        });
-        let lists = lists.collect::<io::Result<Vec<_>>>()?;
-        Ok(if lists.is_empty() { None } else { Some((group, lists)) })
+        Ok(())
+    }
+}
+
+impl Place {
+    fn make(&self, name: &str) -> io::Result<Self> {
+        let folder = self.folder.join(name);
+        make_folder(&folder)?;
+        Ok(Self { folder, version: self.version })
     }
 }
 
@@ -112,8 +111,8 @@ fn make_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-fn set(folder: &Path, files: &[&str], value: &str) -> io::Result<()> {
-    files.iter().try_for_each(|file| fs::write(folder.join(file), value))
+fn set(folder: &Path, file: &str, value: &str) -> io::Result<()> {
+    fs::write(folder.join(file), value)
 }
 
 /// This process's group of a controller, from the text of `/proc/self/cgroup`.
@@ -141,9 +140,7 @@ fn usable(place: &Place, controller: &str, name: &str) -> Option<Place> {
     let folder = place.folder.join(format!("farmer-{name}"));
     make_folder(&folder).ok()?;
     // Of a buildlet that was killed.
-    for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-        let _ = fs::remove_dir(entry.path());
-    }
+    remove_below(&folder);
     if place.version == Version::Two {
         fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}")).ok()?;
     }
@@ -153,6 +150,13 @@ fn usable(place: &Place, controller: &str, name: &str) -> Option<Place> {
     let works = File::open(probe.join(counts)).is_ok();
     let _ = fs::remove_dir(probe);
     works.then_some(Place { folder, version: place.version })
+}
+
+/// Removes groups that nothing runs in.
+fn remove_below(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let _ = fs::remove_dir(entry.path());
+    }
 }
 
 /// Lets the groups below this one be bounded. Version 2 wants no process in a group with such below it, so this one
@@ -175,23 +179,53 @@ fn delegate(folder: &Path, controller: &str) -> io::Result<()> {
 }
 
 impl Group {
+    /// Sets the limits.
+    pub(crate) fn bound(&self, limits: &Limits) -> io::Result<()> {
+        if let (Some(Place { folder, version }), Some(bytes)) = (&self.memory, limits.memory_bytes) {
+            let bytes = bytes.to_string();
+            // Without a bound of swap, what is too much would go there.
+            match version {
+                Version::One => {
+                    set(folder, "memory.limit_in_bytes", &bytes)?;
+                    let _ = set(folder, "memory.memsw.limit_in_bytes", &bytes);
+                }
+                Version::Two => {
+                    set(folder, "memory.max", &bytes)?;
+                    let _ = set(folder, "memory.swap.max", "0");
+                }
+            }
+        }
+        if let (Some(Place { folder, .. }), Some(count)) = (&self.processes, limits.processes) {
+            set(folder, "pids.max", &count.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// What a process writes to that joins it.
+    pub(crate) fn lists(&self) -> io::Result<Vec<OwnedFd>> {
+        let mut folders: Vec<_> = self.folders().collect();
+        folders.dedup();
+        let list = |folder: PathBuf| OpenOptions::new().write(true).open(folder.join("cgroup.procs"));
+        folders.into_iter().map(|folder| list(folder).map(OwnedFd::from)).collect()
+    }
+
     /// Which limit was hit.
     pub(crate) fn hit(&self) -> Option<StopReason> {
         let count = |folder: &Path, file: &str, name: &str| {
             counter(&fs::read_to_string(folder.join(file)).unwrap_or_default(), name)
         };
-        if let Some((folder, version)) = &self.memory {
+        if let Some(Place { folder, version }) = &self.memory {
             let file = if *version == Version::One { "memory.oom_control" } else { "memory.events" };
             if count(folder, file, "oom_kill") > 0 {
                 return Some(StopReason::OutOfMemory);
             }
         }
-        let (folder, _) = self.processes.as_ref()?;
+        let folder = &self.processes.as_ref()?.folder;
         (count(folder, "pids.events", "max") > 0).then_some(StopReason::TooManyProcesses)
     }
 
     fn folders(&self) -> impl Iterator<Item = PathBuf> {
-        self.memory.iter().chain(&self.processes).map(|(folder, _)| folder.clone())
+        self.memory.iter().chain(&self.processes).map(|place| place.folder.clone())
     }
 }
 

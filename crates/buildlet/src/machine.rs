@@ -24,7 +24,7 @@ use types::{ExecId, Timestamp};
 
 use crate::{
     Isolation, Reuse,
-    cgroup::Groups,
+    cgroup::{Group, Groups},
     environment::BaseEnvironment,
     exec::{Exec, Limits},
     fetch::Fetcher,
@@ -68,8 +68,9 @@ pub(crate) struct Machine {
     state: Mutex<State>,
     journal: Mutex<Journal>,
     gate: Arc<RwLock<()>>,
-    /// Held while an exec is being started, so that one id starts one command.
-    starting: tokio::sync::Mutex<()>,
+    /// Held while an exec is being started, so that one id starts one command. What the warden of the next exec is in
+    /// already.
+    starting: tokio::sync::Mutex<Option<Group>>,
     /// Processes that hang in the kernel, if there are any.
     stuck: Mutex<Option<String>>,
 }
@@ -275,6 +276,7 @@ impl Machine {
     /// Asks the keeper to end, with all that it still keeps, and waits for that.
     pub(crate) async fn dismiss_keeper(&self) {
         self.parts.keeper.dismiss().await;
+        self.starting.lock().await.take();
         self.parts.groups.remove();
     }
 

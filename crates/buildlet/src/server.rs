@@ -111,6 +111,7 @@ impl Server {
         };
         let machine =
             Machine::new(parts, journal, Fencing::restored(past.highest, past.lease, past.next), execs);
+        machine.make_ready().await;
         if let Err(error) = machine.clean_at_start().await {
             tracing::error!("{error}");
         }

@@ -67,7 +67,7 @@ pub(crate) struct Start {
     pub(crate) stdin: Option<OwnedFd>,
     /// The other side of the terminal.
     pub(crate) terminal: Option<OwnedFd>,
-    /// The lists of control groups to join.
+    /// The lists of control groups to join, unless that was done ahead.
     pub(crate) groups: Vec<OwnedFd>,
 }
 
@@ -132,6 +132,13 @@ impl Keeper {
     pub(crate) async fn hold(&self, fd: impl AsFd + Send) -> Result<(), KeeperError> {
         let socket = self.socket.lock().await;
         send(&socket, Request::Hold, &[fd.as_fd()]).await.map_err(KeeperError::Lost)
+    }
+
+    /// Has the warden of the next exec join control groups now, so that the exec need not wait for that.
+    pub(crate) async fn join(&self, groups: &[OwnedFd]) -> Result<(), KeeperError> {
+        let lent: Vec<_> = groups.iter().map(AsFd::as_fd).collect();
+        let socket = self.socket.lock().await;
+        send(&socket, Request::Join, &lent).await.map_err(KeeperError::Lost)
     }
 
     /// Starts a command. Its warden says whether that worked.

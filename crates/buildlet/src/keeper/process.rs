@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fs,
+    io::Read,
     time::Duration,
 };
 
@@ -30,6 +31,13 @@ struct Stat {
 /// The kernel's flag for that (`PF_EXITING`).
 const EXITING: u32 = 4;
 
+/// What the system says of a process, if it is there still. A line is short, so one read has all that is asked of it.
+fn stat(pid: i32) -> Option<Stat> {
+    let mut line = [0; 512];
+    let length = fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut line).ok()?;
+    parse_stat(&line[..length])
+}
+
 /// Reads the part of a stat line that follows the name, which may hold any byte, `)` too.
 fn parse_stat(line: &[u8]) -> Option<Stat> {
     let end = line.iter().rposition(|byte| *byte == b')')?;
@@ -48,13 +56,21 @@ fn by_parent() -> HashMap<i32, Vec<(i32, bool)>> {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
             continue;
         };
-        // A process may be gone by now.
-        let Ok(line) = fs::read(format!("/proc/{pid}/stat")) else { continue };
-        if let Some(stat) = parse_stat(&line) {
+        if let Some(stat) = stat(pid) {
             children.entry(stat.parent).or_default().push((pid, stat.zombie));
         }
     }
     children
+}
+
+/// Children of this process, which has one thread: all that are there until they are waited for, the dead too. None if the
+/// system does not list them. Costs as much as there are children; the list of all processes is much longer.
+///
+/// Whatever descends from this process descends from a child that is in the list: it is a subreaper, and no child leaves
+/// it but by being waited for, which happens in the same thread.
+pub(super) fn children() -> Option<Vec<Pid>> {
+    let list = fs::read_to_string("/proc/thread-self/children").ok()?;
+    Some(list.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect())
 }
 
 /// All living processes below this one, except some children and what is below those.
@@ -85,8 +101,7 @@ pub(crate) struct Usage {
 
 /// What all processes below the parent of a command use: its warden, that is, which inherits whatever it loses.
 pub(crate) fn usage(command: u32) -> Usage {
-    let line = fs::read(format!("/proc/{command}/stat")).unwrap_or_default();
-    let Some(warden) = parse_stat(&line).map(|stat| stat.parent) else { return Usage::default() };
+    let Some(warden) = stat(command as i32).map(|stat| stat.parent) else { return Usage::default() };
     let mut children = by_parent();
     let mut usage = Usage::default();
     let mut parents = vec![warden];
@@ -126,8 +141,7 @@ pub(super) fn signal_all(processes: &[Pid], signal: Signal) {
 
 /// Whether a process is dying or dead, but not yet waited for.
 pub(crate) fn is_exiting(process: Pid) -> bool {
-    let line = fs::read(format!("/proc/{}/stat", process.as_raw_nonzero())).unwrap_or_default();
-    parse_stat(&line).is_some_and(|stat| stat.exiting)
+    stat(process.as_raw_nonzero().get()).is_some_and(|stat| stat.exiting)
 }
 
 /// What has died.

@@ -33,6 +33,8 @@ const FAREWELL: Duration = Duration::from_secs(3);
 pub(super) enum Request {
     /// Fork a warden: its socket, the spool, and what else the exec needs.
     Start,
+    /// Have the warden that waits join control groups ahead of its exec: to join one can take the system milliseconds.
+    Join,
     /// Hold a descriptor as long as anything of this buildlet lives: its lock.
     Hold,
     /// End what no warden looks after. Answered by two numbers: how many there were, and how many are left.
@@ -45,14 +47,15 @@ impl Request {
     pub(super) const fn byte(self) -> u8 {
         match self {
             Self::Start => b'S',
+            Self::Join => b'J',
             Self::Hold => b'H',
             Self::Prove => b'P',
             Self::Follow => b'F',
         }
     }
 
-    fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Start, Self::Hold, Self::Prove, Self::Follow]
+    pub(super) fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Start, Self::Join, Self::Hold, Self::Prove, Self::Follow]
             .into_iter()
             .find(|request| request.byte() == byte)
     }
@@ -92,6 +95,7 @@ impl Serving {
             self.reap();
             match self.receive()? {
                 Some((Request::Start, fds)) => self.start(fds),
+                Some((Request::Join, fds)) => self.join(&fds),
                 Some((Request::Hold, fds)) => self.held.extend(fds),
                 Some((Request::Prove, _)) => self.prove()?,
                 Some((Request::Follow, _)) => {
@@ -154,6 +158,14 @@ impl Serving {
         self.spare = self.fork_spare().ok();
     }
 
+    /// Passes groups on to the warden that waits. If none does, the exec comes with them again.
+    fn join(&self, groups: &[OwnedFd]) {
+        if let Some(spare) = &self.spare {
+            let lent: Vec<_> = groups.iter().map(AsFd::as_fd).collect();
+            let _ = descriptors::send(spare, Request::Join.byte(), &lent);
+        }
+    }
+
     /// Forks a warden ahead of its exec, which then need not wait for that.
     fn fork_spare(&mut self) -> io::Result<UnixStream> {
         let (ours, theirs) = UnixStream::pair()?;
@@ -180,11 +192,16 @@ impl Serving {
         }
     }
 
+    /// Whether there is a child that is no warden, as far as the system tells.
+    fn has_strays(&self) -> bool {
+        process::children().is_none_or(|children| children.iter().any(|child| !self.wardens.contains(child)))
+    }
+
     /// Ends children that are no wardens: what is left of wardens that were killed.
     fn prove(&mut self) -> io::Result<()> {
         self.await_dying();
         let (mut strays, mut remaining) = (0, 0);
-        if self.reap() {
+        if self.reap() && self.has_strays() {
             strays = process::descendants(&self.wardens).len() as u32;
             remaining = process::kill_all(|_, _| {}, &self.wardens);
         }

@@ -25,6 +25,7 @@ use super::{
     message::{self, Command, Ended, FromWarden, StopReason, ToWarden},
     output::{Moved, Output},
     process::{self, Reaped},
+    serve::Request,
     start::{self, Streams},
 };
 
@@ -42,7 +43,15 @@ pub(super) fn run(keeper: UnixStream) {
     let prepared = set_child_subreaper(Some(getpid()));
     // If memory runs out, the system should choose a build, and not the buildlet.
     let _ = std::fs::write("/proc/self/oom_score_adj", "500");
-    let Ok(Some((_, fds))) = descriptors::receive(&keeper) else { return };
+    let mut joined = Joined::default();
+    let fds = loop {
+        let Ok(Some((byte, fds))) = descriptors::receive(&keeper) else { return };
+        match Request::from_byte(byte) {
+            // What cannot be joined now is tried again with the exec, which then says why.
+            Some(Request::Join) => fds.iter().for_each(|group| joined.join(group).unwrap_or_default()),
+            _ => break fds,
+        }
+    };
     drop(keeper);
     let mut fds = fds.into_iter();
     let (Some(control), Some(spool)) = (fds.next(), fds.next()) else { return };
@@ -53,7 +62,7 @@ pub(super) fn run(keeper: UnixStream) {
     let terminal = if command.terminal { fds.next() } else { None };
     let exec = prepared
         .map_err(Into::into)
-        .and_then(|()| prepare(&command, fds))
+        .and_then(|()| prepare(&command, &mut joined, fds))
         .map_err(|error| format!("cannot prepare the exec: {error}"))
         .and_then(|()| Exec::start(&control, &command, spool, stdin, terminal));
     match exec {
@@ -64,10 +73,29 @@ pub(super) fn run(keeper: UnixStream) {
     }
 }
 
+/// The control groups that this process has joined, by the device and inode of their lists.
+#[derive(Default)]
+struct Joined(HashSet<(u64, u64)>);
+
+impl Joined {
+    fn join(&mut self, list: &OwnedFd) -> std::io::Result<()> {
+        let status = rustix::fs::fstat(list)?;
+        if !self.0.contains(&(status.st_dev, status.st_ino)) {
+            rustix::io::write(list, b"0")?;
+            self.0.insert((status.st_dev, status.st_ino));
+        }
+        Ok(())
+    }
+}
+
 /// Joins the groups that set limits, and goes to the working folder, as the command sees it.
-fn prepare(command: &Command, groups: impl Iterator<Item = OwnedFd>) -> std::io::Result<()> {
+fn prepare(
+    command: &Command,
+    joined: &mut Joined,
+    groups: impl Iterator<Item = OwnedFd>,
+) -> std::io::Result<()> {
     for group in groups {
-        rustix::io::write(&group, b"0")?;
+        joined.join(&group)?;
     }
     let work = Dir::open_ambient_dir(&command.work_folder, ambient_authority())?;
     let folder = if command.folder.is_empty() { work } else { work.open_dir(&command.folder)? };

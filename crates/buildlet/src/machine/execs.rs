@@ -50,20 +50,37 @@ impl Machine {
         let machine = self.clone();
         self.parts.tasks.job("start of exec", async move {
             let _ = sender.send(machine.start_exec_now(lease, request).await);
+            machine.make_ready().await;
         });
         receiver.await.unwrap_or(Err(CallError::ShuttingDown))
     }
 
+    /// Has the warden of the next exec join a control group ahead of it.
+    pub(crate) async fn make_ready(&self) {
+        let mut ready = self.starting.lock().await;
+        if ready.is_some() {
+            return;
+        }
+        let made = self.parts.groups.make(&self.parts.limits);
+        // What fails here is tried again with the exec, and told then.
+        if let Ok(Some(group)) = made
+            && let Ok(lists) = group.lists()
+            && self.parts.keeper.join(&lists).await.is_ok()
+        {
+            *ready = Some(group);
+        }
+    }
+
     async fn start_exec_now(self: &Arc<Self>, lease: Lease, request: ExecRequest) -> Result<u32, CallError> {
         let _held = self.enter(lease).await?;
-        let _one = self.starting.lock().await;
+        let mut ready = self.starting.lock().await;
         if let Some(exec) = self.find(request.id) {
             return Ok(exec.pid);
         }
         self.parts.folder.check_program(&request.argv[0])?;
         let (spool, writer) =
             Spool::create(&self.parts.spool, request.id).map_err(CallError::disk("make a spool"))?;
-        let started = self.start(&request, spool, writer).await?;
+        let started = self.start(&request, spool, writer, ready.take()).await?;
         let (exec, watching) = started;
         self.note(&Entry::Exec { id: exec.id, pid: exec.pid });
         self.state().execs.push(exec.clone());
@@ -79,6 +96,7 @@ impl Machine {
         request: &ExecRequest,
         spool: Spool,
         writer: OwnedFd,
+        ready: Option<Group>,
     ) -> Result<(Arc<Exec>, Option<Watching>), CallError> {
         // A build may have removed its own folder for temporary files.
         let _ = self.parts.folder.dir().create_dir(TMP);
@@ -93,7 +111,7 @@ impl Machine {
                 return Ok((Exec::ended(request.id, 0, spool, end), None));
             }
         }
-        let prepared = self.prepare(request);
+        let prepared = self.prepare(request, ready);
         let Prepared { input, stdin, terminal, limits, group, groups } = match prepared {
             Ok(prepared) => prepared,
             Err(source) => {
@@ -134,15 +152,24 @@ impl Machine {
         }
     }
 
-    fn prepare(&self, request: &ExecRequest) -> io::Result<Prepared> {
-        let limits = request.limits.within(&self.parts.limits);
-        let (group, groups) = match self.parts.groups.make(&request.id.to_string(), &limits) {
-            Ok(made) => made.map_or((None, Vec::new()), |(group, lists)| (Some(group), lists)),
-            Err(error) => {
-                tracing::warn!("cannot make a control group, so limits are kept by sampling: {error}");
-                (None, Vec::new())
-            }
+    /// A group with the limits of an exec, and the lists to join it by. The one that its warden is in is extended.
+    fn bound(&self, limits: &Limits, ready: Option<Group>) -> io::Result<(Option<Group>, Vec<OwnedFd>)> {
+        let group = match ready {
+            Some(mut group) => self.parts.groups.extend(&mut group, limits).map(|()| Some(group)),
+            None => self.parts.groups.make(limits),
         };
+        let Some(group) = group? else { return Ok((None, Vec::new())) };
+        group.bound(limits)?;
+        let lists = group.lists()?;
+        Ok((Some(group), lists))
+    }
+
+    fn prepare(&self, request: &ExecRequest, ready: Option<Group>) -> io::Result<Prepared> {
+        let limits = request.limits.within(&self.parts.limits);
+        let (group, groups) = self.bound(&limits, ready).unwrap_or_else(|error| {
+            tracing::warn!("cannot make a control group, so limits are kept by sampling: {error}");
+            (None, Vec::new())
+        });
         let (input, stdin, terminal) = if let Some(size) = request.terminal {
             let (input, inner, output) = ExecInput::of_terminal(size)?;
             (Some(input), Some(inner), Some(output))
