@@ -2,16 +2,23 @@
 //!
 //! What is in the log already is not appended again. Who decides that holds the corpus until the new mutations have
 //! their place in the log, so that order is the same in both; then many may wait for one sync together.
+//!
+//! The corpus refers to the log for what is long, but to copies of our own for what came since the log was read. When
+//! there are too many of these, it is read again.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use api::maintpb::{BuildResult, GitCommit, GitMutation, GitRepo, Mutation, RepositoryMutation};
 use maintner::{
-    Corpus, Log, Options, ReplayError,
+    Corpus, Log, Options, ReplayError, ResumeToken,
     log::{AppendError, OpenError, SharedLog, encode},
+    replay::threads,
     snapshot,
 };
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::{
+    sync::{RwLock, RwLockReadGuard, Semaphore},
+    task::spawn_blocking,
+};
 use tracing::{info, warn};
 use types::CommitHash;
 
@@ -25,9 +32,32 @@ pub(crate) enum OpenLedgerError {
     Read(#[from] ReplayError),
 }
 
+/// When the corpus holds more bytes of copies than this, it is read again from the log.
+const MOST_COPIED: usize = 64 * 1024 * 1024;
+
+/// No question is answered any more.
+#[derive(Debug, thiserror::Error)]
+#[error("maintnerd is ending, and answers no more")]
+pub(crate) struct Ending;
+
 pub(crate) struct Ledger {
     log: Log,
-    corpus: Mutex<Corpus>,
+    folded: RwLock<Folded>,
+    most_copied: usize,
+    /// How many questions are thought about at a time; others wait.
+    questions: Semaphore,
+}
+
+/// The corpus, and when it is to be read again.
+struct Folded {
+    corpus: Corpus,
+    read_again_at: usize,
+}
+
+/// What the corpus says to a question, and at which place of the log.
+pub(crate) struct Answer<T> {
+    pub(crate) value: T,
+    pub(crate) token: ResumeToken,
 }
 
 impl Ledger {
@@ -54,7 +84,12 @@ impl Ledger {
         if statistics.malformed > 0 {
             warn!("{} parts of mutations in the log made no sense and were left out", statistics.malformed);
         }
-        Ok(Self { log, corpus: Mutex::new(corpus) })
+        Ok(Self::new(log, corpus, MOST_COPIED))
+    }
+
+    fn new(log: Log, corpus: Corpus, most_copied: usize) -> Self {
+        let folded = RwLock::new(Folded { corpus, read_again_at: most_copied });
+        Self { log, folded, most_copied, questions: Semaphore::new(threads()) }
     }
 
     pub(crate) fn log(&self) -> &Log {
@@ -62,13 +97,43 @@ impl Ledger {
     }
 
     /// What the log says now, durable or about to be.
-    pub(crate) async fn corpus(&self) -> MutexGuard<'_, Corpus> {
-        self.corpus.lock().await
+    pub(crate) async fn corpus(&self) -> RwLockReadGuard<'_, Corpus> {
+        RwLockReadGuard::map(self.folded.read().await, |folded| &folded.corpus)
+    }
+
+    /// Answers a question about what the log says, on a thread where it may take its time. The answer is given when all
+    /// that it may speak of is durable.
+    pub(crate) async fn ask<T: Send + 'static>(
+        self: &Arc<Self>,
+        question: impl FnOnce(&Corpus) -> T + Send + 'static,
+    ) -> Result<Answer<T>, Ending> {
+        let turn = self.questions.acquire().await.map_err(|_| Ending)?;
+        let ledger = Arc::clone(self);
+        let asked = spawn_blocking(move || {
+            let folded = ledger.folded.blocking_read();
+            (question(&folded.corpus), folded.corpus.statistics().mutations)
+        });
+        let (value, position) = match asked.await {
+            Ok(answered) => answered,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => return Err(Ending),
+        };
+        drop(turn);
+        self.durable(position).await.map_err(|_| Ending)?;
+        Ok(Answer { value, token: self.log.token(position) })
+    }
+
+    /// Waits until so many mutations are durable.
+    async fn durable(&self, position: u64) -> Result<(), AppendError> {
+        let mut extent = self.log.subscribe();
+        let reached = extent.wait_for(|extent| extent.position >= position).await;
+        reached.map(|_| ()).map_err(|_| AppendError::Closed)
     }
 
     /// Appends the results that the log does not hold yet; all of them are durable when it answers.
     pub(crate) async fn append_results(&self, results: Vec<BuildResult>) -> Result<(), AppendError> {
-        let mut corpus = self.corpus.lock().await;
+        let mut folded = self.folded.write().await;
+        let corpus = &folded.corpus;
         let mut mutations = Vec::with_capacity(results.len());
         let mut seen = BTreeSet::new();
         for result in results {
@@ -78,8 +143,8 @@ impl Ledger {
             }
         }
         // Also when there is nothing new: what is skipped may be on its way, and must be durable too.
-        let pending = self.enqueue(&mut corpus, &mutations).await?;
-        drop(corpus);
+        let pending = self.enqueue(&mut folded, &mutations).await?;
+        drop(folded);
         pending.durable().await?;
         Ok(())
     }
@@ -93,7 +158,8 @@ impl Ledger {
         refs: Option<RepositoryMutation>,
     ) -> Result<(), AppendError> {
         let mut mutations = Vec::with_capacity(commits.len() + 1);
-        let mut corpus = self.corpus.lock().await;
+        let mut folded = self.folded.write().await;
+        let corpus = &folded.corpus;
         for commit in commits {
             let known = commit.sha1.parse::<CommitHash>().is_ok_and(|hash| corpus.commit(&hash).is_some());
             if !known {
@@ -103,22 +169,104 @@ impl Ledger {
             }
         }
         mutations.extend(refs.map(|refs| Mutation { repository: Some(refs), ..Mutation::default() }));
-        let pending = self.enqueue(&mut corpus, &mutations).await?;
-        drop(corpus);
+        let pending = self.enqueue(&mut folded, &mutations).await?;
+        drop(folded);
         pending.durable().await?;
         Ok(())
     }
 
     async fn enqueue(
         &self,
-        corpus: &mut Corpus,
+        folded: &mut Folded,
         mutations: &[Mutation],
     ) -> Result<maintner::log::Pending, AppendError> {
         let pending = self.log.enqueue(mutations.iter().map(encode).collect()).await?;
         for mutation in mutations {
-            corpus.apply(mutation);
+            folded.corpus.apply(mutation);
         }
-        corpus.settle();
+        folded.corpus.settle();
+        if folded.corpus.copied_bytes() > folded.read_again_at {
+            self.read_again(folded).await?;
+        }
         Ok(pending)
+    }
+
+    /// Makes the corpus anew from what is in the log, and so lets go of all copies. If that fails the corpus stays as it
+    /// is, which is right but takes more memory.
+    async fn read_again(&self, folded: &mut Folded) -> Result<(), AppendError> {
+        let position = folded.corpus.statistics().mutations;
+        self.durable(position).await?;
+        let dir = self.log.dir().to_owned();
+        match spawn_blocking(move || snapshot::open(&dir)).await {
+            Ok(Ok((corpus, _))) if corpus.statistics().mutations == position => {
+                *folded = Folded { corpus, read_again_at: self.most_copied };
+            }
+            Ok(Ok((corpus, _))) => {
+                let found = corpus.statistics().mutations;
+                warn!("the mutation log was read again and holds {found} mutations instead of {position}");
+                folded.read_again_at += self.most_copied;
+            }
+            Ok(Err(error)) => {
+                let cause = &error as &dyn std::error::Error;
+                warn!(error = cause, "cannot read the mutation log again: {error}");
+                folded.read_again_at += self.most_copied;
+            }
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => return Err(AppendError::Closed), // the runtime is going down
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result(build: u64) -> BuildResult {
+        BuildResult {
+            build,
+            attempt: 1,
+            builder: "linux".into(),
+            repository: "one".into(),
+            commit: format!("{build:040x}"),
+            outcome: "passed".into(),
+            ..BuildResult::default()
+        }
+    }
+
+    fn commit(number: u64) -> GitCommit {
+        let person = format!("Ada <ada@example.com> {number} +0000");
+        let tree = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
+        let text = "x".repeat(1000);
+        let raw = format!("tree {tree}\nauthor {person}\ncommitter {person}\n\ncommit {number}\n\n{text}\n");
+        GitCommit { sha1: format!("{number:040x}"), raw: raw.into(), diff_tree: None }
+    }
+
+    #[tokio::test]
+    async fn what_was_appended_is_let_go_of_and_still_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::open(dir.path(), Options::default()).unwrap();
+        let most = 600 * 1024;
+        let ledger = Arc::new(Ledger::new(log, Corpus::default(), most));
+        for start in (1..=2000).step_by(100) {
+            let commits = (start..start + 100).map(commit).collect();
+            ledger.append_history("one", commits, None).await.unwrap();
+            assert!(ledger.corpus().await.copied_bytes() <= most, "copies are kept without bound");
+        }
+        ledger.append_results(vec![result(1), result(2), result(1)]).await.unwrap();
+        ledger.append_history("one", vec![commit(7)], None).await.unwrap();
+        let question = |corpus: &Corpus| -> Vec<bool> {
+            (1..=2000u64)
+                .map(|number| {
+                    let hash = format!("{number:040x}").parse().unwrap();
+                    corpus.commit(&hash).is_some_and(|found| found.subject() == format!("commit {number}"))
+                })
+                .collect()
+        };
+        let answer = ledger.ask(question).await.unwrap();
+        assert!(answer.value.iter().all(|known| *known));
+        assert_eq!(answer.token.position, 2002, "nothing is appended twice");
+        assert_eq!(ledger.log().extent().position, 2002);
+        ledger.log().close().await;
     }
 }
