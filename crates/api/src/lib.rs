@@ -5,6 +5,11 @@ pub mod maintpb {
     include!("gen/maintpb.rs");
 }
 
+/// `apipb`: what Go's programs ask of maintnerd, wire-compatible with the original.
+pub mod apipb {
+    include!("gen/apipb.rs");
+}
+
 mod farmer {
     pub mod buildlet {
         pub mod v1 {

@@ -1,7 +1,9 @@
-//! `farmer.maintner.v1.MutationService`.
+//! `farmer.maintner.v1.MutationService`; beside it what answers questions.
 
+mod compat;
 mod filter;
 mod frame;
+mod query;
 mod stream;
 
 use std::sync::Arc;
@@ -23,10 +25,16 @@ use prost::Message as _;
 use runtime::Tasks;
 use tonic::{Code, Request, Response, Status};
 
-use crate::{config::Limits, ledger::Ledger, sources::Sources};
+use crate::{
+    config::Limits,
+    ledger::{Ending, Ledger},
+    sources::Sources,
+};
 
+pub(crate) use compat::CompatApi;
 use filter::FilterError;
 pub(crate) use frame::{Frame, SharedFrames};
+pub(crate) use query::QueryApi;
 pub(crate) use stream::Readers;
 
 /// The most results in one request.
@@ -123,6 +131,12 @@ impl From<ResultsError> for Status {
     }
 }
 
+impl From<Ending> for Status {
+    fn from(error: Ending) -> Self {
+        rpc::status(Code::Unavailable, "LOG_FAILED", error)
+    }
+}
+
 fn check(results: &[BuildResult]) -> Result<(), ResultsError> {
     if results.len() > MAX_RESULTS {
         return Err(ResultsError::TooMany(results.len()));
@@ -191,6 +205,7 @@ mod tests {
             (results(bad()), Code::InvalidArgument, "BAD_RESULT"),
             (results(AppendError::TooLarge { bytes: 1 }.into()), Code::InvalidArgument, "BAD_RESULT"),
             (results(AppendError::Closed.into()), Code::Unavailable, "LOG_FAILED"),
+            (Ending.into(), Code::Unavailable, "LOG_FAILED"),
         ] {
             assert_eq!((status.code(), rpc::reason(&status).as_deref()), (code, Some(reason)));
         }

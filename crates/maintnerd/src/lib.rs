@@ -2,6 +2,7 @@
 
 mod config;
 mod events;
+mod golang;
 mod grpc;
 mod import;
 mod ledger;

@@ -4,7 +4,9 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::bail;
 use api::{
-    events::event_service_client::EventServiceClient, gitmirror::mirror_service_client::MirrorServiceClient,
+    apipb::maintner_service_server::MaintnerServiceServer, events::event_service_client::EventServiceClient,
+    gitmirror::mirror_service_client::MirrorServiceClient,
+    maintner::query_service_server::QueryServiceServer,
 };
 use maintner::log::{Bucket, FolderBucket, ObjectBucket, OpenBucketError, OpenError, SharedLog};
 use rpc::{Bound, Channel, ConnectError};
@@ -14,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Config,
     events,
-    grpc::{MutationApi, Readers, SharedFrames},
+    grpc::{CompatApi, MutationApi, QueryApi, Readers, SharedFrames},
     ledger::{Ledger, OpenLedgerError},
     logs::logs_router,
     mirror::Mirror,
@@ -117,9 +119,12 @@ impl Server {
             limits: config.limits,
             readers: Readers::default(),
         };
+        let compat = CompatApi::new(Arc::clone(&ledger));
         let bound = rpc::Server::new("maintnerd", tasks.clone())
             .tls(&config.identity)
             .grpc(SharedFrames::new(api))
+            .grpc(QueryServiceServer::new(QueryApi { ledger: Arc::clone(&ledger) }))
+            .grpc(MaintnerServiceServer::new(compat.clone()))
             .http(logs_router(ledger.log().clone(), config.logs.clone(), tasks.shutdown()))
             .bind(config.listen)
             .await?;
@@ -128,7 +133,7 @@ impl Server {
             Some(address) => {
                 let router = logs_router(ledger.log().clone(), config.logs.clone(), tasks.shutdown());
                 let server = rpc::Server::new("maintnerd's logs", tasks.clone()).plain_loopback();
-                Some(server.http(router).bind(address).await?)
+                Some(server.grpc(MaintnerServiceServer::new(compat)).http(router).bind(address).await?)
             }
         };
         let mirror =

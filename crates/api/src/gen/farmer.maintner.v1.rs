@@ -645,3 +645,1493 @@ pub mod mutation_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Asks how much there is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetStatisticsRequest {}
+/// How much there is.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetStatisticsResponse {
+    /// How many objects there are of each kind.
+    #[prost(message, repeated, tag = "1")]
+    pub objects: ::prost::alloc::vec::Vec<ObjectCount>,
+    /// The number of mutations that were applied.
+    #[prost(uint64, tag = "2")]
+    pub mutations: u64,
+    /// Mutations of kinds that are not modelled; the log keeps them.
+    #[prost(uint64, tag = "3")]
+    pub skipped: u64,
+    /// Parts of mutations that made no sense, and were left out.
+    #[prost(uint64, tag = "4")]
+    pub malformed: u64,
+    /// The place in the log that this answer is of.
+    #[prost(string, tag = "5")]
+    pub resume_token: ::prost::alloc::string::String,
+}
+/// A kind of object and how many there are.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ObjectCount {
+    /// For example `issues`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// How many.
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
+}
+/// Asks where refs stand.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListRefsRequest {
+    /// The farm's name of a repository, or `host/project` of one at Gerrit.
+    #[prost(string, tag = "1")]
+    pub repository: ::prost::alloc::string::String,
+    /// Only refs whose names begin with this, such as `refs/heads/`.
+    #[prost(string, tag = "2")]
+    pub prefix: ::prost::alloc::string::String,
+    /// 0 means 1,000; at most 10,000.
+    #[prost(int32, tag = "3")]
+    pub page_size: i32,
+    /// From the page before; empty for the first.
+    #[prost(string, tag = "4")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Where refs stand.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListRefsResponse {
+    /// By name.
+    #[prost(message, repeated, tag = "1")]
+    pub refs: ::prost::alloc::vec::Vec<Ref>,
+    /// Empty at the end.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// The place in the log that this answer is of.
+    #[prost(string, tag = "3")]
+    pub resume_token: ::prost::alloc::string::String,
+}
+/// A ref.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Ref {
+    /// In full, such as `refs/heads/main`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Lower-case hexadecimal, 40 digits.
+    #[prost(string, tag = "2")]
+    pub commit: ::prost::alloc::string::String,
+}
+/// Asks for a commit.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetCommitRequest {
+    /// Lower-case hexadecimal, 40 digits.
+    #[prost(string, tag = "1")]
+    pub commit: ::prost::alloc::string::String,
+    /// With the files that it changed.
+    #[prost(bool, tag = "2")]
+    pub with_files: bool,
+}
+/// A commit.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetCommitResponse {
+    /// What was asked for.
+    #[prost(message, optional, tag = "1")]
+    pub commit: ::core::option::Option<Commit>,
+    /// The place in the log that this answer is of.
+    #[prost(string, tag = "2")]
+    pub resume_token: ::prost::alloc::string::String,
+}
+/// A commit of git.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Commit {
+    /// Lower-case hexadecimal, 40 digits.
+    #[prost(string, tag = "1")]
+    pub commit: ::prost::alloc::string::String,
+    /// The one that it was made on is the first. The log may not hold them.
+    #[prost(string, repeated, tag = "2")]
+    pub parents: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// As `Name <email>`.
+    #[prost(string, tag = "3")]
+    pub author: ::prost::alloc::string::String,
+    /// As `Name <email>`.
+    #[prost(string, tag = "4")]
+    pub committer: ::prost::alloc::string::String,
+    /// When it was written.
+    #[prost(message, optional, tag = "5")]
+    pub authored: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it was committed.
+    #[prost(message, optional, tag = "6")]
+    pub committed: ::core::option::Option<::prost_types::Timestamp>,
+    /// All of it. What is not UTF-8 is replaced.
+    #[prost(string, tag = "7")]
+    pub message: ::prost::alloc::string::String,
+    /// One more than that of any parent.
+    #[prost(uint32, tag = "8")]
+    pub generation: u32,
+    /// What it changed, by path, if asked for. Empty for a merge, a first commit, and if the log does not say.
+    #[prost(message, repeated, tag = "9")]
+    pub files: ::prost::alloc::vec::Vec<ChangedFile>,
+}
+/// What a commit did to a file.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangedFile {
+    /// From the root of the repository. git quotes unusual ones.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// Lines that it added.
+    #[prost(uint64, tag = "2")]
+    pub added: u64,
+    /// Lines that it deleted.
+    #[prost(uint64, tag = "3")]
+    pub deleted: u64,
+    /// It is not text, and has no lines.
+    #[prost(bool, tag = "4")]
+    pub binary: bool,
+}
+/// Asks for changes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListChangesRequest {
+    /// The project at Gerrit, as `host/project`.
+    #[prost(string, tag = "1")]
+    pub project: ::prost::alloc::string::String,
+    /// Only changes with this status; all if unset.
+    #[prost(enumeration = "ChangeStatus", tag = "2")]
+    pub status: i32,
+    /// Only changes of this owner, as `account@server`.
+    #[prost(string, tag = "3")]
+    pub owner: ::prost::alloc::string::String,
+    /// Only changes with this hashtag.
+    #[prost(string, tag = "4")]
+    pub hashtag: ::prost::alloc::string::String,
+    /// 0 means 100; at most 1,000.
+    #[prost(int32, tag = "5")]
+    pub page_size: i32,
+    /// From the page before; empty for the first.
+    #[prost(string, tag = "6")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Changes.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListChangesResponse {
+    /// Those with higher numbers first.
+    #[prost(message, repeated, tag = "1")]
+    pub changes: ::prost::alloc::vec::Vec<Change>,
+    /// Empty at the end.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// The place in the log that this answer is of.
+    #[prost(string, tag = "3")]
+    pub resume_token: ::prost::alloc::string::String,
+}
+/// A change at Gerrit.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Change {
+    /// As `host/project`.
+    #[prost(string, tag = "1")]
+    pub project: ::prost::alloc::string::String,
+    /// Its number there.
+    #[prost(uint32, tag = "2")]
+    pub number: u32,
+    /// The id that all patch sets share; empty if the latest names none.
+    #[prost(string, tag = "3")]
+    pub change_id: ::prost::alloc::string::String,
+    /// Where it stands.
+    #[prost(enumeration = "ChangeStatus", tag = "4")]
+    pub status: i32,
+    /// Only few may see it.
+    #[prost(bool, tag = "5")]
+    pub private: bool,
+    /// Its owner still works on it.
+    #[prost(bool, tag = "6")]
+    pub work_in_progress: bool,
+    /// The first paragraph of the message, on one line.
+    #[prost(string, tag = "7")]
+    pub subject: ::prost::alloc::string::String,
+    /// In full, such as `refs/heads/main`.
+    #[prost(string, tag = "8")]
+    pub branch: ::prost::alloc::string::String,
+    /// Empty if it has none.
+    #[prost(string, tag = "9")]
+    pub topic: ::prost::alloc::string::String,
+    /// As they are written.
+    #[prost(string, repeated, tag = "10")]
+    pub hashtags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// As `account@server`.
+    #[prost(string, tag = "11")]
+    pub owner: ::prost::alloc::string::String,
+    /// When it was made.
+    #[prost(message, optional, tag = "12")]
+    pub created: ::core::option::Option<::prost_types::Timestamp>,
+    /// When its state last changed.
+    #[prost(message, optional, tag = "13")]
+    pub updated: ::core::option::Option<::prost_types::Timestamp>,
+    /// The number of the latest patch set.
+    #[prost(uint32, tag = "14")]
+    pub patch_set: u32,
+    /// The latest patch set's.
+    #[prost(string, tag = "15")]
+    pub commit: ::prost::alloc::string::String,
+    /// Those that count now.
+    #[prost(message, repeated, tag = "16")]
+    pub votes: ::prost::alloc::vec::Vec<Vote>,
+    /// Whose turn it is, as `account@server`.
+    #[prost(string, repeated, tag = "17")]
+    pub attention: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A vote.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Vote {
+    /// On what, such as `Code-Review`.
+    #[prost(string, tag = "1")]
+    pub label: ::prost::alloc::string::String,
+    /// Who, as `account@server`.
+    #[prost(string, tag = "2")]
+    pub voter: ::prost::alloc::string::String,
+    /// Which way.
+    #[prost(int32, tag = "3")]
+    pub value: i32,
+    /// The patch set that it was given to, or copied to.
+    #[prost(uint32, tag = "4")]
+    pub patch_set: u32,
+}
+/// Asks for a change.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetChangeRequest {
+    /// As `host/project`.
+    #[prost(string, tag = "1")]
+    pub project: ::prost::alloc::string::String,
+    /// Its number.
+    #[prost(uint32, tag = "2")]
+    pub number: u32,
+}
+/// A change and what belongs to it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetChangeResponse {
+    /// What was asked for.
+    #[prost(message, optional, tag = "1")]
+    pub change: ::core::option::Option<Change>,
+    /// By number; there may be gaps.
+    #[prost(message, repeated, tag = "2")]
+    pub patch_sets: ::prost::alloc::vec::Vec<PatchSet>,
+    /// What was said of it, the first first.
+    #[prost(message, repeated, tag = "3")]
+    pub messages: ::prost::alloc::vec::Vec<ChangeMessage>,
+    /// Reviewers and who is told.
+    #[prost(message, repeated, tag = "4")]
+    pub people: ::prost::alloc::vec::Vec<Participant>,
+    /// The issues that it names, as `owner/repository#number`.
+    #[prost(string, repeated, tag = "5")]
+    pub issues: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The place in the log that this answer is of.
+    #[prost(string, tag = "6")]
+    pub resume_token: ::prost::alloc::string::String,
+}
+/// A patch set.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PatchSet {
+    /// From 1.
+    #[prost(uint32, tag = "1")]
+    pub number: u32,
+    /// Its commit.
+    #[prost(string, tag = "2")]
+    pub commit: ::prost::alloc::string::String,
+}
+/// Something that was said of a change.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangeMessage {
+    /// As `account@server`; empty if Gerrit itself says it.
+    #[prost(string, tag = "1")]
+    pub author: ::prost::alloc::string::String,
+    /// When.
+    #[prost(message, optional, tag = "2")]
+    pub created: ::core::option::Option<::prost_types::Timestamp>,
+    /// The patch set that it is about.
+    #[prost(uint32, tag = "3")]
+    pub patch_set: u32,
+    /// What. Beyond 64 KiB it is cut.
+    #[prost(string, tag = "4")]
+    pub text: ::prost::alloc::string::String,
+}
+/// Somebody who takes part in a change.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Participant {
+    /// As `account@server`.
+    #[prost(string, tag = "1")]
+    pub who: ::prost::alloc::string::String,
+    /// As what.
+    #[prost(enumeration = "ParticipantRole", tag = "2")]
+    pub role: i32,
+}
+/// Asks for issues.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListIssuesRequest {
+    /// As `owner/name`.
+    #[prost(string, tag = "1")]
+    pub repository: ::prost::alloc::string::String,
+    /// Only issues with this state; all if unset.
+    #[prost(enumeration = "IssueState", tag = "2")]
+    pub state: i32,
+    /// Only issues that have all of these labels. At most 20.
+    #[prost(string, repeated, tag = "3")]
+    pub labels: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Only issues or only pull requests; both if unset.
+    #[prost(enumeration = "IssueKind", tag = "4")]
+    pub kind: i32,
+    /// Only what changed at this time or after it.
+    #[prost(message, optional, tag = "5")]
+    pub updated_since: ::core::option::Option<::prost_types::Timestamp>,
+    /// 0 means 100; at most 1,000.
+    #[prost(int32, tag = "6")]
+    pub page_size: i32,
+    /// From the page before; empty for the first.
+    #[prost(string, tag = "7")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Issues.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListIssuesResponse {
+    /// Those with higher numbers first.
+    #[prost(message, repeated, tag = "1")]
+    pub issues: ::prost::alloc::vec::Vec<Issue>,
+    /// Empty at the end.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// The place in the log that this answer is of.
+    #[prost(string, tag = "3")]
+    pub resume_token: ::prost::alloc::string::String,
+}
+/// An issue or pull request at GitHub.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Issue {
+    /// As `owner/name`.
+    #[prost(string, tag = "1")]
+    pub repository: ::prost::alloc::string::String,
+    /// Its number there.
+    #[prost(int32, tag = "2")]
+    pub number: i32,
+    /// What it is.
+    #[prost(enumeration = "IssueKind", tag = "3")]
+    pub kind: i32,
+    /// Whether it is closed.
+    #[prost(enumeration = "IssueState", tag = "4")]
+    pub state: i32,
+    /// Only few may comment on it.
+    #[prost(bool, tag = "5")]
+    pub locked: bool,
+    /// Its title.
+    #[prost(string, tag = "6")]
+    pub title: ::prost::alloc::string::String,
+    /// The login of who opened it; empty if that is not known.
+    #[prost(string, tag = "7")]
+    pub author: ::prost::alloc::string::String,
+    /// By GitHub's number of them.
+    #[prost(string, repeated, tag = "8")]
+    pub labels: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The logins of whom it is assigned to.
+    #[prost(string, repeated, tag = "9")]
+    pub assignees: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The title of its milestone; empty if it has none.
+    #[prost(string, tag = "10")]
+    pub milestone: ::prost::alloc::string::String,
+    /// When it was opened.
+    #[prost(message, optional, tag = "11")]
+    pub created: ::core::option::Option<::prost_types::Timestamp>,
+    /// The latest time that is told of it, of a comment or of an event.
+    #[prost(message, optional, tag = "12")]
+    pub updated: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it was closed the last time; unset if never.
+    #[prost(message, optional, tag = "13")]
+    pub closed: ::core::option::Option<::prost_types::Timestamp>,
+    /// How many comments it has.
+    #[prost(uint32, tag = "14")]
+    pub comments: u32,
+}
+/// Asks for an issue.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetIssueRequest {
+    /// As `owner/name`.
+    #[prost(string, tag = "1")]
+    pub repository: ::prost::alloc::string::String,
+    /// Its number.
+    #[prost(int32, tag = "2")]
+    pub number: i32,
+    /// How many comments: 0 means 100; at most 1,000.
+    #[prost(int32, tag = "3")]
+    pub page_size: i32,
+    /// From the page before; empty for the first.
+    #[prost(string, tag = "4")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// An issue and what belongs to it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetIssueResponse {
+    /// What was asked for.
+    #[prost(message, optional, tag = "1")]
+    pub issue: ::core::option::Option<Issue>,
+    /// What it says.
+    #[prost(string, tag = "2")]
+    pub body: ::prost::alloc::string::String,
+    /// By time.
+    #[prost(message, repeated, tag = "3")]
+    pub comments: ::prost::alloc::vec::Vec<Comment>,
+    /// The changes at Gerrit whose latest patch set names it, as `host/project~number`.
+    #[prost(string, repeated, tag = "4")]
+    pub changes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// For more comments; empty at the end.
+    #[prost(string, tag = "5")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// The place in the log that this answer is of.
+    #[prost(string, tag = "6")]
+    pub resume_token: ::prost::alloc::string::String,
+}
+/// A comment on an issue.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Comment {
+    /// The issue, as `owner/name#number`.
+    #[prost(string, tag = "1")]
+    pub issue: ::prost::alloc::string::String,
+    /// GitHub's number of it.
+    #[prost(int64, tag = "2")]
+    pub id: i64,
+    /// The login of who wrote it; empty if that is not known.
+    #[prost(string, tag = "3")]
+    pub author: ::prost::alloc::string::String,
+    /// When it was written.
+    #[prost(message, optional, tag = "4")]
+    pub created: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it was last edited.
+    #[prost(message, optional, tag = "5")]
+    pub updated: ::core::option::Option<::prost_types::Timestamp>,
+    /// What it says. Beyond 64 KiB it is cut.
+    #[prost(string, tag = "6")]
+    pub body: ::prost::alloc::string::String,
+}
+/// Asks which comments have a word in them.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SearchCommentsRequest {
+    /// A whole word, case as given. Not empty.
+    #[prost(string, tag = "1")]
+    pub word: ::prost::alloc::string::String,
+    /// 0 means 100; at most 1,000.
+    #[prost(int32, tag = "2")]
+    pub page_size: i32,
+    /// From the page before; empty for the first.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Comments that have a word in them.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SearchCommentsResponse {
+    /// In the order in which the log told of them.
+    #[prost(message, repeated, tag = "1")]
+    pub comments: ::prost::alloc::vec::Vec<Comment>,
+    /// How many there are in all.
+    #[prost(uint64, tag = "2")]
+    pub total: u64,
+    /// Empty at the end.
+    #[prost(string, tag = "3")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// The place in the log that this answer is of.
+    #[prost(string, tag = "4")]
+    pub resume_token: ::prost::alloc::string::String,
+}
+/// Where a change stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ChangeStatus {
+    /// Not said.
+    Unspecified = 0,
+    /// Under review.
+    New = 1,
+    /// Submitted.
+    Merged = 2,
+    /// Given up.
+    Abandoned = 3,
+    /// Not yet under review, at a Gerrit of before 2018.
+    Draft = 4,
+}
+impl ChangeStatus {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CHANGE_STATUS_UNSPECIFIED",
+            Self::New => "CHANGE_STATUS_NEW",
+            Self::Merged => "CHANGE_STATUS_MERGED",
+            Self::Abandoned => "CHANGE_STATUS_ABANDONED",
+            Self::Draft => "CHANGE_STATUS_DRAFT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CHANGE_STATUS_UNSPECIFIED" => Some(Self::Unspecified),
+            "CHANGE_STATUS_NEW" => Some(Self::New),
+            "CHANGE_STATUS_MERGED" => Some(Self::Merged),
+            "CHANGE_STATUS_ABANDONED" => Some(Self::Abandoned),
+            "CHANGE_STATUS_DRAFT" => Some(Self::Draft),
+            _ => None,
+        }
+    }
+}
+/// What somebody is to a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ParticipantRole {
+    /// Not said.
+    Unspecified = 0,
+    /// Reviews it.
+    Reviewer = 1,
+    /// Is told of it.
+    Cc = 2,
+}
+impl ParticipantRole {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "PARTICIPANT_ROLE_UNSPECIFIED",
+            Self::Reviewer => "PARTICIPANT_ROLE_REVIEWER",
+            Self::Cc => "PARTICIPANT_ROLE_CC",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "PARTICIPANT_ROLE_UNSPECIFIED" => Some(Self::Unspecified),
+            "PARTICIPANT_ROLE_REVIEWER" => Some(Self::Reviewer),
+            "PARTICIPANT_ROLE_CC" => Some(Self::Cc),
+            _ => None,
+        }
+    }
+}
+/// Whether an issue is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum IssueState {
+    /// Not said.
+    Unspecified = 0,
+    /// Open.
+    Open = 1,
+    /// Closed.
+    Closed = 2,
+}
+impl IssueState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ISSUE_STATE_UNSPECIFIED",
+            Self::Open => "ISSUE_STATE_OPEN",
+            Self::Closed => "ISSUE_STATE_CLOSED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ISSUE_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "ISSUE_STATE_OPEN" => Some(Self::Open),
+            "ISSUE_STATE_CLOSED" => Some(Self::Closed),
+            _ => None,
+        }
+    }
+}
+/// What an issue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum IssueKind {
+    /// Not said.
+    Unspecified = 0,
+    /// An issue.
+    Issue = 1,
+    /// A pull request.
+    PullRequest = 2,
+}
+impl IssueKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ISSUE_KIND_UNSPECIFIED",
+            Self::Issue => "ISSUE_KIND_ISSUE",
+            Self::PullRequest => "ISSUE_KIND_PULL_REQUEST",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ISSUE_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "ISSUE_KIND_ISSUE" => Some(Self::Issue),
+            "ISSUE_KIND_PULL_REQUEST" => Some(Self::PullRequest),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod query_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// What the mutation log says, folded: the state of the project now. Every answer is that of one moment, holds only what
+    /// is durable, and names its place in the log: a watch that begins with its resume_token misses nothing that came after.
+    /// All calls only read, so each may be repeated.
+    #[derive(Debug, Clone)]
+    pub struct QueryServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl QueryServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> QueryServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> QueryServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            QueryServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Counts the objects of each kind.
+        pub async fn get_statistics(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetStatisticsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetStatisticsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.maintner.v1.QueryService/GetStatistics",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("farmer.maintner.v1.QueryService", "GetStatistics"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists where the refs of a repository stand, by name. NOT_FOUND (UNKNOWN_REPOSITORY) if nothing is known of it.
+        pub async fn list_refs(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListRefsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRefsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.maintner.v1.QueryService/ListRefs",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("farmer.maintner.v1.QueryService", "ListRefs"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Shows a commit. NOT_FOUND (UNKNOWN_COMMIT) if the log does not hold it.
+        pub async fn get_commit(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetCommitRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetCommitResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.maintner.v1.QueryService/GetCommit",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("farmer.maintner.v1.QueryService", "GetCommit"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists the changes of a project at Gerrit, those with higher numbers first. NOT_FOUND (UNKNOWN_REPOSITORY) if nothing
+        /// is known of the project.
+        pub async fn list_changes(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListChangesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListChangesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.maintner.v1.QueryService/ListChanges",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("farmer.maintner.v1.QueryService", "ListChanges"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Shows a change with what was said of it. NOT_FOUND (UNKNOWN_CHANGE) if there is none that is complete.
+        pub async fn get_change(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetChangeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetChangeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.maintner.v1.QueryService/GetChange",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("farmer.maintner.v1.QueryService", "GetChange"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists the issues and pull requests of a repository at GitHub, those with higher numbers first. NOT_FOUND
+        /// (UNKNOWN_REPOSITORY) if nothing is known of it.
+        pub async fn list_issues(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListIssuesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListIssuesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.maintner.v1.QueryService/ListIssues",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("farmer.maintner.v1.QueryService", "ListIssues"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Shows an issue with its comments. NOT_FOUND (UNKNOWN_ISSUE) if there is none, or none any more.
+        pub async fn get_issue(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetIssueRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetIssueResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.maintner.v1.QueryService/GetIssue",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("farmer.maintner.v1.QueryService", "GetIssue"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists the comments on issues that have a word in them, in the order in which the log told of them.
+        pub async fn search_comments(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SearchCommentsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SearchCommentsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.maintner.v1.QueryService/SearchComments",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("farmer.maintner.v1.QueryService", "SearchComments"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod query_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with QueryServiceServer.
+    #[async_trait]
+    pub trait QueryService: std::marker::Send + std::marker::Sync + 'static {
+        /// Counts the objects of each kind.
+        async fn get_statistics(
+            &self,
+            request: tonic::Request<super::GetStatisticsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetStatisticsResponse>,
+            tonic::Status,
+        >;
+        /// Lists where the refs of a repository stand, by name. NOT_FOUND (UNKNOWN_REPOSITORY) if nothing is known of it.
+        async fn list_refs(
+            &self,
+            request: tonic::Request<super::ListRefsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRefsResponse>,
+            tonic::Status,
+        >;
+        /// Shows a commit. NOT_FOUND (UNKNOWN_COMMIT) if the log does not hold it.
+        async fn get_commit(
+            &self,
+            request: tonic::Request<super::GetCommitRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetCommitResponse>,
+            tonic::Status,
+        >;
+        /// Lists the changes of a project at Gerrit, those with higher numbers first. NOT_FOUND (UNKNOWN_REPOSITORY) if nothing
+        /// is known of the project.
+        async fn list_changes(
+            &self,
+            request: tonic::Request<super::ListChangesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListChangesResponse>,
+            tonic::Status,
+        >;
+        /// Shows a change with what was said of it. NOT_FOUND (UNKNOWN_CHANGE) if there is none that is complete.
+        async fn get_change(
+            &self,
+            request: tonic::Request<super::GetChangeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetChangeResponse>,
+            tonic::Status,
+        >;
+        /// Lists the issues and pull requests of a repository at GitHub, those with higher numbers first. NOT_FOUND
+        /// (UNKNOWN_REPOSITORY) if nothing is known of it.
+        async fn list_issues(
+            &self,
+            request: tonic::Request<super::ListIssuesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListIssuesResponse>,
+            tonic::Status,
+        >;
+        /// Shows an issue with its comments. NOT_FOUND (UNKNOWN_ISSUE) if there is none, or none any more.
+        async fn get_issue(
+            &self,
+            request: tonic::Request<super::GetIssueRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetIssueResponse>,
+            tonic::Status,
+        >;
+        /// Lists the comments on issues that have a word in them, in the order in which the log told of them.
+        async fn search_comments(
+            &self,
+            request: tonic::Request<super::SearchCommentsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SearchCommentsResponse>,
+            tonic::Status,
+        >;
+    }
+    /// What the mutation log says, folded: the state of the project now. Every answer is that of one moment, holds only what
+    /// is durable, and names its place in the log: a watch that begins with its resume_token misses nothing that came after.
+    /// All calls only read, so each may be repeated.
+    #[derive(Debug)]
+    pub struct QueryServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> QueryServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for QueryServiceServer<T>
+    where
+        T: QueryService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/farmer.maintner.v1.QueryService/GetStatistics" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetStatisticsSvc<T: QueryService>(pub Arc<T>);
+                    impl<
+                        T: QueryService,
+                    > tonic::server::UnaryService<super::GetStatisticsRequest>
+                    for GetStatisticsSvc<T> {
+                        type Response = super::GetStatisticsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetStatisticsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as QueryService>::get_statistics(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetStatisticsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.maintner.v1.QueryService/ListRefs" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListRefsSvc<T: QueryService>(pub Arc<T>);
+                    impl<
+                        T: QueryService,
+                    > tonic::server::UnaryService<super::ListRefsRequest>
+                    for ListRefsSvc<T> {
+                        type Response = super::ListRefsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListRefsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as QueryService>::list_refs(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListRefsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.maintner.v1.QueryService/GetCommit" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetCommitSvc<T: QueryService>(pub Arc<T>);
+                    impl<
+                        T: QueryService,
+                    > tonic::server::UnaryService<super::GetCommitRequest>
+                    for GetCommitSvc<T> {
+                        type Response = super::GetCommitResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetCommitRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as QueryService>::get_commit(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetCommitSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.maintner.v1.QueryService/ListChanges" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListChangesSvc<T: QueryService>(pub Arc<T>);
+                    impl<
+                        T: QueryService,
+                    > tonic::server::UnaryService<super::ListChangesRequest>
+                    for ListChangesSvc<T> {
+                        type Response = super::ListChangesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListChangesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as QueryService>::list_changes(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListChangesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.maintner.v1.QueryService/GetChange" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetChangeSvc<T: QueryService>(pub Arc<T>);
+                    impl<
+                        T: QueryService,
+                    > tonic::server::UnaryService<super::GetChangeRequest>
+                    for GetChangeSvc<T> {
+                        type Response = super::GetChangeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetChangeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as QueryService>::get_change(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetChangeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.maintner.v1.QueryService/ListIssues" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListIssuesSvc<T: QueryService>(pub Arc<T>);
+                    impl<
+                        T: QueryService,
+                    > tonic::server::UnaryService<super::ListIssuesRequest>
+                    for ListIssuesSvc<T> {
+                        type Response = super::ListIssuesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListIssuesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as QueryService>::list_issues(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListIssuesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.maintner.v1.QueryService/GetIssue" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetIssueSvc<T: QueryService>(pub Arc<T>);
+                    impl<
+                        T: QueryService,
+                    > tonic::server::UnaryService<super::GetIssueRequest>
+                    for GetIssueSvc<T> {
+                        type Response = super::GetIssueResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetIssueRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as QueryService>::get_issue(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetIssueSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.maintner.v1.QueryService/SearchComments" => {
+                    #[allow(non_camel_case_types)]
+                    struct SearchCommentsSvc<T: QueryService>(pub Arc<T>);
+                    impl<
+                        T: QueryService,
+                    > tonic::server::UnaryService<super::SearchCommentsRequest>
+                    for SearchCommentsSvc<T> {
+                        type Response = super::SearchCommentsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SearchCommentsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as QueryService>::search_comments(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SearchCommentsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for QueryServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "farmer.maintner.v1.QueryService";
+    impl<T> tonic::server::NamedService for QueryServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}

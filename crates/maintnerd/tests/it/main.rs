@@ -9,6 +9,7 @@ mod git;
 mod go;
 mod kill;
 mod logs;
+mod query;
 mod results;
 mod watch;
 

@@ -37,6 +37,7 @@ pub struct Issue<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Comment<'a> {
     corpus: &'a Corpus,
+    place: usize,
     row: &'a CommentRow,
 }
 
@@ -160,9 +161,10 @@ impl<'a> Github<'a> {
         range: std::ops::Range<usize>,
     ) -> impl DoubleEndedIterator<Item = Comment<'a>> + use<'a> {
         let corpus = self.corpus;
-        let rows = corpus.github.comments.get(range).unwrap_or_default();
-        rows.iter()
-            .map(move |row| Comment { corpus, row })
+        let rows = corpus.github.comments.get(range.clone()).unwrap_or_default();
+        range
+            .zip(rows)
+            .map(move |(place, row)| Comment { corpus, place, row })
             .filter(|comment| comment.corpus.github.issues[comment.row.issue as usize].is_complete())
     }
 }
@@ -354,7 +356,10 @@ impl<'a> Issue<'a> {
     pub fn comments(&self) -> impl DoubleEndedIterator<Item = Comment<'a>> + ExactSizeIterator + use<'a> {
         let corpus = self.corpus;
         let list = corpus.github.lists.get(self.row().comments);
-        list.iter().map(move |at| Comment { corpus, row: &corpus.github.comments[*at as usize] })
+        list.iter().map(move |at| {
+            let place = *at as usize;
+            Comment { corpus, place, row: &corpus.github.comments[place] }
+        })
     }
 
     /// What happened to it, by time and then id.
@@ -398,6 +403,11 @@ impl<'a> Comment<'a> {
     /// GitHub's number of it.
     pub fn id(&self) -> i64 {
         self.row.id
+    }
+
+    /// Its place in [`Github::comments_in`]. It stays the same, whatever the log tells later.
+    pub fn place(&self) -> usize {
+        self.place
     }
 
     /// What it is about.
