@@ -9,6 +9,7 @@ use api::{
     },
     maintner::{
         mutation_service_client::MutationServiceClient, mutation_service_server::MutationServiceServer,
+        query_service_client::QueryServiceClient, query_service_server::QueryServiceServer,
     },
 };
 use pages::{NavEntry, Options};
@@ -24,7 +25,7 @@ use crate::{
     engine::{self, Engine, Ports, Urls},
     enrol::{Book, Door},
     find::Mirror,
-    grpc::{Builds, Enrolment, Farmland, Mutations, Operators},
+    grpc::{Builds, Enrolment, Farmland, Mutations, Operators, Queries},
     ports::{NoWitness, RecordsError},
     records::{MIGRATIONS, SqlRecords, read},
     releases::{self, Releases},
@@ -131,7 +132,7 @@ struct Ground {
     state: State,
     settings: Settings,
     mirror: Mirror,
-    mutations: Mutations,
+    project: (Mutations, Queries),
     book: Book,
     ports: Ports,
     started: Timestamp,
@@ -184,7 +185,7 @@ impl Server {
             started: ground.started,
             version: config.version.clone(),
         };
-        let public = bind_public(&config, &tasks, (services, ground.mutations.clone()), source).await?;
+        let public = bind_public(&config, &tasks, (services, ground.project.clone()), source).await?;
         Ok(assemble(config, ground, tasks, (internal, public), (ways, inbox)))
     }
 
@@ -256,8 +257,9 @@ async fn ground(config: &Config, tasks: &Tasks) -> Result<Ground, BindError> {
         rpc::connect(url, Some(&config.identity))
             .map_err(|source| BindError::Peer { url: url.to_owned(), source })
     };
-    let maintnerd =
-        MutationServiceClient::new(connect(&config.maintnerd)?).max_decoding_message_size(rpc::MAX_MESSAGE);
+    let log = connect(&config.maintnerd)?;
+    let queries = Queries(QueryServiceClient::new(log.clone()).max_decoding_message_size(rpc::MAX_MESSAGE));
+    let maintnerd = MutationServiceClient::new(log).max_decoding_message_size(rpc::MAX_MESSAGE);
     let mirror = Mirror::new(connect(&config.gitmirror)?);
     let records = Arc::new(SqlRecords(database.clone()));
     let ports = Ports {
@@ -282,7 +284,7 @@ async fn ground(config: &Config, tasks: &Tasks) -> Result<Ground, BindError> {
     Ok(Ground {
         book: book.await.map_err(|error| BindError::of(error.into()))?,
         mirror,
-        mutations: Mutations(maintnerd),
+        project: (Mutations(maintnerd), queries),
         ports,
         database,
         leadership,
@@ -332,7 +334,7 @@ async fn bind_internal(
 async fn bind_public(
     config: &Config,
     tasks: &Tasks,
-    (services, mutations): ((Builds, Farmland, Operators), Mutations),
+    (services, (mutations, queries)): ((Builds, Farmland, Operators), (Mutations, Queries)),
     source: PagesSource,
 ) -> Result<rpc::Bound, BindError> {
     let mut options = Options::new(config.farm.name.clone(), config.clock.clone(), tasks.shutdown());
@@ -346,6 +348,7 @@ async fn bind_public(
         .grpc(FarmServiceServer::new(services.1))
         .grpc(MachineServiceServer::new(services.2).max_decoding_message_size(rpc::MAX_MESSAGE))
         .grpc(MutationServiceServer::new(mutations))
+        .grpc(QueryServiceServer::new(queries))
         .http(pages::router(Arc::new(source), options).merge(config.pages.clone()));
     Ok(server.bind(config.listen_public).await?)
 }

@@ -6,6 +6,7 @@ mod enrolment_service;
 mod farm_service;
 mod machine_service;
 mod mutations;
+mod queries;
 mod read_log;
 mod requests;
 mod watch_builds;
@@ -15,6 +16,7 @@ pub(crate) use enrolment_service::Enrolment;
 pub(crate) use farm_service::Farmland;
 pub(crate) use machine_service::Operators;
 pub(crate) use mutations::Mutations;
+pub(crate) use queries::Queries;
 
 use tonic::{Code, Status};
 

@@ -54,6 +54,6 @@ impl MutationService for Mutations {
 }
 
 /// The status without the headers of the answer that it came with.
-fn passed_on(status: &Status) -> Status {
+pub(super) fn passed_on(status: &Status) -> Status {
     Status::with_details(status.code(), status.message(), status.details().to_vec().into())
 }
