@@ -2,6 +2,7 @@
 
 use std::{fs, process::Output};
 
+use api::maintner::{GetStatisticsRequest, query_service_client::QueryServiceClient};
 use testkit::{Farm, Options};
 
 use crate::simple;
@@ -25,6 +26,26 @@ async fn the_log_of_a_farm_is_watched_checked_and_imported() {
     assert!(!refs.is_empty() && refs.iter().all(|line| line.starts_with("refs    ")), "{refs:?}");
 
     let log = farm.data().join("maintnerd/log");
+    // What the farm says is what is in the folder.
+    let stats = |arguments: &[&str]| -> serde_json::Value {
+        let printed = lines(&run(&[&["stats", "--json"], arguments].concat()));
+        serde_json::from_str(&printed[0]).unwrap()
+    };
+    let (asked, read) = (stats(&[]), stats(&[log.to_str().unwrap()]));
+    assert_eq!(asked["objects"], read["objects"]);
+    assert!(read["objects"]["commits"].as_u64() > Some(0) && read["elapsed_ms"].as_f64() > Some(0.0));
+
+    let commit = all.iter().find_map(|line| line.strip_prefix("commit  ")).unwrap();
+    let (name, _) = commit.split_once(' ').unwrap();
+    let refs = lines(&run(&["query", "refs", name, "refs/heads/"]));
+    let (tip, _) = refs[0].split_once(' ').unwrap();
+    let shown = lines(&run(&["query", "--json", "commit", tip]));
+    let shown: serde_json::Value = serde_json::from_str(&shown[0]).unwrap();
+    assert_eq!(shown["commit"], tip);
+    let itself = lines(&run(&["query", "has-ancestor", tip, tip]));
+    assert_eq!(itself, ["no"]);
+    assert_eq!(run(&["query", "refs", "none"]).status.code(), Some(2));
+
     let checked = lines(&run(&["verify", log.to_str().unwrap()]));
     assert!(checked[0].ends_with("all is well"), "{checked:?}");
 
@@ -43,6 +64,24 @@ async fn the_log_of_a_farm_is_watched_checked_and_imported() {
     assert_eq!(damaged.status.code(), Some(1));
     let text = String::from_utf8_lossy(&damaged.stdout);
     assert!(text.contains("0000.growing.mutlog at 0: it does not begin with `REC@`"), "{text}");
+}
+
+/// Bots ask at the address of the farm, with its token.
+#[tokio::test]
+async fn a_question_is_answered_at_the_address_of_the_farm() {
+    let repository = simple("true", "echo ok");
+    let farm = Farm::start(repository.path(), Options::default()).await;
+    farm.wait_for_builds(|builds| builds.iter().any(|build| build["outcome"] == "passed")).await;
+    runtime::install_crypto();
+    let token = fs::read_to_string(farm.data().join("token")).unwrap();
+    let channel = rpc::connect(&farm.url, None).unwrap();
+    let ask = |channel: rpc::Channel| async {
+        QueryServiceClient::new(channel).get_statistics(GetStatisticsRequest {}).await
+    };
+    let answer = ask(channel.clone().with_bearer(token.trim())).await.unwrap().into_inner();
+    assert!(answer.objects.iter().any(|one| one.name == "commits" && one.count > 0), "{answer:?}");
+    let refused = ask(channel).await.unwrap_err();
+    assert_eq!(rpc::reason(&refused).as_deref(), Some("BAD_TOKEN"));
 }
 
 #[tokio::test]

@@ -1,5 +1,8 @@
 //! `farmer maintner`: the mutation log from the command line.
 
+mod endpoint;
+mod query;
+mod stats;
 mod watch;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
@@ -37,6 +40,10 @@ enum Command {
     Import(ImportArgs),
     /// Print mutations as they are appended
     Watch(watch::Args),
+    /// Say how much there is of everything, in a folder or at a farm
+    Stats(stats::Args),
+    /// Ask what the log says now: refs, commits, changes, issues
+    Query(query::Args),
     /// Write a certificate with which a bot may follow the log of a farm on this machine
     Certificate(CertificateArgs),
 }
@@ -103,6 +110,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         Command::Serve(args) => serve(args).await,
         Command::Watch(args) => watch::run(args).await,
+        Command::Stats(args) => stats::run(args).await,
+        Command::Query(args) => query::run(args).await,
         Command::Certificate(args) => certificate(&args),
     }
 }

@@ -1,37 +1,23 @@
 //! `farmer maintner watch`: one line for each mutation, as it is appended.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
-use anyhow::Context as _;
 use api::{
     maintner::{MutationFilter, MutationKind},
     maintpb::{GitRef, Mutation},
 };
 use clap::ValueEnum;
 use maintner::{FollowError, Start, Update, follow_filtered};
-use rpc::Identity;
 use tokio_util::sync::CancellationToken;
 
-use crate::{farm, output};
+use super::endpoint::Endpoint;
+use crate::output;
 
 /// Arguments of `farmer maintner watch`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The data folder of a farm on this machine [default: the farm of this repository, or the only one that runs]
-    #[arg(long, env = "FARMER_DATA", value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// The address of a maintnerd elsewhere, as https://HOST:8793
-    #[arg(long, value_name = "URL", conflicts_with = "data", requires_all = ["ca", "certificate", "key"])]
-    maintnerd: Option<String>,
-    /// The certificate of the farm's authority, PEM
-    #[arg(long, value_name = "FILE")]
-    ca: Option<PathBuf>,
-    /// Our certificate, PEM
-    #[arg(long, value_name = "FILE")]
-    certificate: Option<PathBuf>,
-    /// Its key, PEM
-    #[arg(long, value_name = "FILE")]
-    key: Option<PathBuf>,
+    #[command(flatten)]
+    endpoint: Endpoint,
     /// Begin with the first mutation of the log, not with the next
     #[arg(long)]
     all: bool,
@@ -76,7 +62,7 @@ impl Kind {
 
 /// Runs `farmer maintner watch`.
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let channel = connect(&args)?;
+    let channel = args.endpoint.connect()?;
     let filter = MutationFilter {
         repositories: args.repositories,
         projects: args.projects,
@@ -108,18 +94,6 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         },
         () = runtime::shutdown_signal() => Ok(ExitCode::SUCCESS),
     }
-}
-
-fn connect(args: &Args) -> anyhow::Result<rpc::Channel> {
-    if let (Some(url), Some(ca), Some(certificate), Some(key)) =
-        (&args.maintnerd, &args.ca, &args.certificate, &args.key)
-    {
-        let identity = Identity::load(certificate, key, ca).context("load the certificate")?;
-        return rpc::connect(url, Some(&identity)).with_context(|| format!("connect to `{url}`"));
-    }
-    let (address, identity) = farm::local_maintnerd(args.data.as_deref(), "farmer")?;
-    let url = format!("https://{address}");
-    rpc::connect(&url, Some(&identity)).with_context(|| format!("connect to `{url}`"))
 }
 
 /// What a mutation is about, on one line.

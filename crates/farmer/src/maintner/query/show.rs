@@ -1,0 +1,270 @@
+//! Objects as lines of text, and as JSON whose names are those of the messages.
+
+use api::{
+    apipb::{DashCommit, GerritTryWorkItem, GoRelease, HasAncestorResponse},
+    maintner::{
+        Change, ChangeStatus, Comment, Commit, GetChangeResponse, GetIssueResponse, Issue, IssueKind,
+        IssueState, ParticipantRole, Ref,
+    },
+};
+use serde_json::{Value, json};
+
+use super::Shown;
+
+fn time(at: Option<prost_types::Timestamp>) -> String {
+    at.map_or_else(String::new, |at| at.to_string())
+}
+
+fn short(commit: &str) -> &str {
+    commit.get(..10).unwrap_or(commit)
+}
+
+fn indented(text: &str) -> String {
+    join(text.trim_end().lines().map(|line| format!("\n    {line}")))
+}
+
+fn join(parts: impl Iterator<Item = String>) -> String {
+    parts.collect::<Vec<_>>().concat()
+}
+
+pub(super) fn one_ref(one: &Ref) -> Shown {
+    let Ref { name, commit } = one;
+    Shown { text: format!("{commit} {name}"), json: json!({ "name": name, "commit": commit }) }
+}
+
+pub(super) fn commit(one: &Commit) -> Shown {
+    let files = one.files.iter().map(|file| {
+        if file.binary {
+            format!("\n  binary {}", file.path)
+        } else {
+            format!("\n  +{} -{} {}", file.added, file.deleted, file.path)
+        }
+    });
+    let parents = join(one.parents.iter().map(|parent| format!("\nparent {parent}")));
+    let text = format!(
+        "commit {}{parents}\nauthor {}, {}\ncommitter {}, {}\n{}\n{}",
+        one.commit,
+        one.author,
+        time(one.authored),
+        one.committer,
+        time(one.committed),
+        indented(&one.message),
+        join(files)
+    );
+    let file = |file: &api::maintner::ChangedFile| json!({ "path": file.path, "added": file.added, "deleted": file.deleted, "binary": file.binary });
+    let json = json!({
+        "commit": one.commit,
+        "parents": one.parents,
+        "author": one.author,
+        "committer": one.committer,
+        "authored": time(one.authored),
+        "committed": time(one.committed),
+        "message": one.message,
+        "generation": one.generation,
+        "files": one.files.iter().map(file).collect::<Vec<_>>(),
+    });
+    Shown { text, json }
+}
+
+fn status(change: &Change) -> &'static str {
+    match change.status() {
+        ChangeStatus::Unspecified => "unknown",
+        ChangeStatus::New => "new",
+        ChangeStatus::Merged => "merged",
+        ChangeStatus::Abandoned => "abandoned",
+        ChangeStatus::Draft => "draft",
+    }
+}
+
+fn change_json(one: &Change) -> Value {
+    let vote = |vote: &api::maintner::Vote| json!({ "label": vote.label, "voter": vote.voter, "value": vote.value, "patch_set": vote.patch_set });
+    json!({
+        "project": one.project,
+        "number": one.number,
+        "change_id": one.change_id,
+        "status": status(one),
+        "private": one.private,
+        "work_in_progress": one.work_in_progress,
+        "subject": one.subject,
+        "branch": one.branch,
+        "topic": one.topic,
+        "hashtags": one.hashtags,
+        "owner": one.owner,
+        "created": time(one.created),
+        "updated": time(one.updated),
+        "patch_set": one.patch_set,
+        "commit": one.commit,
+        "votes": one.votes.iter().map(vote).collect::<Vec<_>>(),
+        "attention": one.attention,
+    })
+}
+
+pub(super) fn change(one: &Change) -> Shown {
+    let votes = join(one.votes.iter().map(|vote| format!(" {}{:+}", vote.label, vote.value)));
+    let wip = if one.work_in_progress { " (work in progress)" } else { "" };
+    let text = format!(
+        "{}~{} {}{wip} {} {}{votes}",
+        one.project,
+        one.number,
+        status(one),
+        short(&one.commit),
+        one.subject
+    );
+    Shown { text, json: change_json(one) }
+}
+
+pub(super) fn whole_change(whole: &GetChangeResponse) -> Shown {
+    let one = whole.change.clone().unwrap_or_default();
+    let said = whole.messages.iter().map(|message| {
+        let author = if message.author.is_empty() { "Gerrit" } else { &message.author };
+        format!("\n{author}, {}:{}", time(message.created), indented(&message.text))
+    });
+    let text = change(&one).text + &join(said);
+    let message = |message: &api::maintner::ChangeMessage| {
+        json!({
+            "author": message.author,
+            "created": time(message.created),
+            "patch_set": message.patch_set,
+            "text": message.text,
+        })
+    };
+    let person = |person: &api::maintner::Participant| {
+        let role = if person.role() == ParticipantRole::Cc { "cc" } else { "reviewer" };
+        json!({ "who": person.who, "role": role })
+    };
+    let patch_set = |one: &api::maintner::PatchSet| json!({ "number": one.number, "commit": one.commit });
+    let json = json!({
+        "change": change_json(&one),
+        "patch_sets": whole.patch_sets.iter().map(patch_set).collect::<Vec<_>>(),
+        "messages": whole.messages.iter().map(message).collect::<Vec<_>>(),
+        "people": whole.people.iter().map(person).collect::<Vec<_>>(),
+        "issues": whole.issues,
+    });
+    Shown { text, json }
+}
+
+fn state(issue: &Issue) -> &'static str {
+    if issue.state() == IssueState::Closed { "closed" } else { "open" }
+}
+
+fn issue_json(one: &Issue) -> Value {
+    json!({
+        "repository": one.repository,
+        "number": one.number,
+        "kind": if one.kind() == IssueKind::PullRequest { "pull_request" } else { "issue" },
+        "state": state(one),
+        "locked": one.locked,
+        "title": one.title,
+        "author": one.author,
+        "labels": one.labels,
+        "assignees": one.assignees,
+        "milestone": one.milestone,
+        "created": time(one.created),
+        "updated": time(one.updated),
+        "closed": time(one.closed),
+        "comments": one.comments,
+    })
+}
+
+pub(super) fn issue(one: &Issue) -> Shown {
+    let labels = if one.labels.is_empty() { String::new() } else { format!(" [{}]", one.labels.join(", ")) };
+    let text = format!("{}#{} {} {}{labels}", one.repository, one.number, state(one), one.title);
+    Shown { text, json: issue_json(one) }
+}
+
+pub(super) fn whole_issue(whole: &GetIssueResponse) -> Shown {
+    let one = whole.issue.clone().unwrap_or_default();
+    let changes = join(whole.changes.iter().map(|change| format!("\nchange {change}")));
+    let author = format!("\n{}, {}:", one.author, time(one.created));
+    let text = format!("{}{changes}{author}{}", issue(&one).text, indented(&whole.body));
+    let json = json!({ "issue": issue_json(&one), "body": whole.body, "changes": whole.changes });
+    Shown { text, json }
+}
+
+pub(super) fn comment(one: &Comment) -> Shown {
+    let text = format!("{} {}, {}:{}", one.issue, one.author, time(one.created), indented(&one.body));
+    let json = json!({
+        "issue": one.issue,
+        "id": one.id,
+        "author": one.author,
+        "created": time(one.created),
+        "updated": time(one.updated),
+        "body": one.body,
+    });
+    Shown { text, json }
+}
+
+pub(super) fn ancestry(answer: HasAncestorResponse) -> Shown {
+    let text = match (answer.unknown_commit, answer.has_ancestor) {
+        (true, _) => "the log does not hold the commit",
+        (false, true) => "yes",
+        (false, false) => "no",
+    };
+    let json = json!({ "has_ancestor": answer.has_ancestor, "unknown_commit": answer.unknown_commit });
+    Shown { text: text.to_owned(), json }
+}
+
+pub(super) fn release(one: &GoRelease) -> Shown {
+    let text = format!(
+        "{} {}, {} {}",
+        one.tag_name,
+        short(&one.tag_commit),
+        one.branch_name,
+        short(&one.branch_commit)
+    );
+    let json = json!({
+        "major": one.major,
+        "minor": one.minor,
+        "patch": one.patch,
+        "tag_name": one.tag_name,
+        "tag_commit": one.tag_commit,
+        "branch_name": one.branch_name,
+        "branch_commit": one.branch_commit,
+    });
+    Shown { text, json }
+}
+
+pub(super) fn work(item: &GerritTryWorkItem) -> Shown {
+    let with = if item.go_branch.is_empty() {
+        String::new()
+    } else {
+        format!(" with {}", item.go_branch.join(", "))
+    };
+    let text =
+        format!("{} {} {} patch set {}{with}", item.project, item.branch, short(&item.commit), item.version);
+    let wish = |wish: &api::apipb::TryVoteMessage| json!({ "message": wish.message, "author_id": wish.author_id, "version": wish.version });
+    let versions = item.go_version.iter().map(|version| format!("{}.{}", version.major, version.minor));
+    let json = json!({
+        "project": item.project,
+        "branch": item.branch,
+        "change_id": item.change_id,
+        "commit": item.commit,
+        "version": item.version,
+        "author_email": item.author_email,
+        "go_commit": item.go_commit,
+        "go_branch": item.go_branch,
+        "go_version": versions.collect::<Vec<_>>(),
+        "try_message": item.try_message.iter().map(wish).collect::<Vec<_>>(),
+    });
+    Shown { text, json }
+}
+
+pub(super) fn dashboard_commit(one: &DashCommit) -> Shown {
+    let go = if one.go_commit_at_time.is_empty() {
+        String::new()
+    } else {
+        format!(" (go {})", short(&one.go_commit_at_time))
+    };
+    let text = format!("{} {} {}{go}", short(&one.commit), one.branch, one.title);
+    let json = json!({
+        "commit": one.commit,
+        "author_name": one.author_name,
+        "author_email": one.author_email,
+        "commit_time_sec": one.commit_time_sec,
+        "title": one.title,
+        "branch": one.branch,
+        "go_commit_at_time": one.go_commit_at_time,
+        "go_commit_latest": one.go_commit_latest,
+    });
+    Shown { text, json }
+}
