@@ -27,6 +27,10 @@ pub struct Repository {
     /// What went wrong with the last fetch; empty when nothing did.
     #[prost(string, tag = "5")]
     pub error: ::prost::alloc::string::String,
+    /// The project at a Gerrit that it is, as `host/project`: then the refs of its changes are mirrored too. Empty for any
+    /// other repository.
+    #[prost(string, tag = "6")]
+    pub gerrit_project: ::prost::alloc::string::String,
 }
 /// Asks for refs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -94,7 +94,7 @@ pub struct GetLogStatusResponse {
 /// How fresh one source is.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SourceStatus {
-    /// For example `git/example`.
+    /// `git/NAME` of one of the farm's repositories, or `gerrit/HOST/PROJECT` if it is at a Gerrit.
     #[prost(string, tag = "1")]
     pub source: ::prost::alloc::string::String,
     /// When the source was last known to be wholly in the log; unset before the first time.
@@ -103,6 +103,12 @@ pub struct SourceStatus {
     /// What is wrong with the source; empty when nothing is.
     #[prost(string, tag = "3")]
     pub error: ::prost::alloc::string::String,
+    /// When the auditor, which reads again what is in the log already, last looked at it; unset before the first time.
+    #[prost(message, optional, tag = "4")]
+    pub audited_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// How many things the auditor found missing and repaired since maintnerd started: any but 0 is a defect.
+    #[prost(uint64, tag = "5")]
+    pub repaired: u64,
 }
 /// What a mutation is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -314,6 +314,61 @@ pub struct GerritMutation {
     pub refs: ::prost::alloc::vec::Vec<GitRef>,
     #[prost(string, repeated, tag = "4")]
     pub deleted_refs: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Inline comments that are new or have changed, each whole: they are in no commit's message. In the log before the
+    /// ref of the state that they came with. Those of a change whose state is deleted are gone with it.
+    #[prost(message, repeated, tag = "100")]
+    pub comments: ::prost::alloc::vec::Vec<GerritComment>,
+}
+/// An inline comment of a change.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GerritComment {
+    /// The number of the change.
+    #[prost(int32, tag = "1")]
+    pub change: i32,
+    /// Gerrit's name of it, unique in its change.
+    #[prost(string, tag = "2")]
+    pub uuid: ::prost::alloc::string::String,
+    #[prost(int32, tag = "3")]
+    pub patch_set: i32,
+    /// The path of the file; `/COMMIT_MSG` is the commit's message, `/PATCHSET_LEVEL` the patch set as a whole.
+    #[prost(string, tag = "4")]
+    pub file: ::prost::alloc::string::String,
+    /// 0 for the file as a whole.
+    #[prost(int32, tag = "5")]
+    pub line: i32,
+    /// The text that it is about; unset for the whole line.
+    #[prost(message, optional, tag = "6")]
+    pub range: ::core::option::Option<GerritCommentRange>,
+    /// Which version of the file: 1 for the patch set's, 0 for what it is compared with, -n for its nth parent's.
+    #[prost(sint32, tag = "7")]
+    pub side: i32,
+    /// `account@server`.
+    #[prost(string, tag = "8")]
+    pub author: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "9")]
+    pub written: ::core::option::Option<::prost_types::Timestamp>,
+    #[prost(string, tag = "10")]
+    pub message: ::prost::alloc::string::String,
+    #[prost(bool, tag = "11")]
+    pub unresolved: bool,
+    /// The uuid of the comment that it answers; empty if none.
+    #[prost(string, tag = "12")]
+    pub parent: ::prost::alloc::string::String,
+    /// Which program wrote it and why; empty for people.
+    #[prost(string, tag = "13")]
+    pub tag: ::prost::alloc::string::String,
+}
+/// A piece of text: from a character of one line to before a character of another. Lines count from 1, characters from 0.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GerritCommentRange {
+    #[prost(int32, tag = "1")]
+    pub start_line: i32,
+    #[prost(int32, tag = "2")]
+    pub start_character: i32,
+    #[prost(int32, tag = "3")]
+    pub end_line: i32,
+    #[prost(int32, tag = "4")]
+    pub end_character: i32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GitRef {

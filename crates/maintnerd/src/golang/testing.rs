@@ -24,7 +24,7 @@ impl Fixture {
             project: format!("go.googlesource.com/{project}"),
             commits: vec![GitCommit { sha1: sha1.clone(), raw: raw.into(), diff_tree: None }],
             refs: vec![GitRef { r#ref: name.into(), sha1: sha1.clone() }],
-            deleted_refs: Vec::new(),
+            ..GerritMutation::default()
         };
         self.corpus.apply(&Mutation { gerrit: Some(gerrit), ..Mutation::default() });
         self.refs.insert((project.into(), name.into()), sha1.clone());
