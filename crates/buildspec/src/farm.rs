@@ -145,6 +145,17 @@ pub struct Repository {
     pub secrets: Vec<String>,
     /// Where refs are pushed on to.
     pub mirrors: Vec<String>,
+    /// The project at a Gerrit that it is, if it is one.
+    pub gerrit: Option<GerritProject>,
+}
+
+/// A project at a Gerrit. Its changes are in the mutation log, as the repository's branches are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GerritProject {
+    /// Where its pages and its REST API are, without a slash at the end.
+    pub url: String,
+    /// Its name there.
+    pub project: String,
 }
 
 /// A kind of machine.
@@ -388,6 +399,7 @@ impl Repository {
             hosts: Vec::new(),
             secrets: Vec::new(),
             mirrors: Vec::new(),
+            gerrit: None,
         }
     }
 
@@ -395,6 +407,18 @@ impl Repository {
     pub fn builds_branch(&self, branch: &str) -> bool {
         let branch = branch.strip_prefix("refs/heads/").unwrap_or(branch);
         self.branches.iter().any(|glob| glob.matches(branch))
+    }
+}
+
+impl GerritProject {
+    /// How the mutation log calls it: `host/project`. As for Go's maintner, the host of a review site at
+    /// googlesource.com is that of its git.
+    pub fn key(&self) -> String {
+        let host = self.url.split_once("://").map_or(self.url.as_str(), |(_, host)| host);
+        match host.strip_suffix("-review.googlesource.com") {
+            Some(host) => format!("{host}.googlesource.com/{}", self.project),
+            None => format!("{host}/{}", self.project),
+        }
     }
 }
 
@@ -539,6 +563,35 @@ mod tests {
         assert_eq!(offer.hosts.len(), 1);
         assert_eq!(offer.secrets, ["NPM_TOKEN"]);
         assert!(!farm.gopherbot.dry_run);
+        let keys: Vec<_> =
+            farm.repositories.iter().filter_map(|one| Some(one.gerrit.as_ref()?.key())).collect();
+        assert_eq!(keys, ["go.googlesource.com/go", "go.googlesource.com/tools"]);
+    }
+
+    #[test]
+    fn a_project_at_gerrit_is_named_once_and_without_secrets() {
+        let repository = |name: &str, gerrit: &str| {
+            format!("[[repositories]]\nname = \"{name}\"\norigin = \"/x\"\ngerrit = {{ {gerrit} }}\n")
+        };
+        let own = repository("tools", "url = \"http://review.example.com:8080/r/\"");
+        assert_eq!(
+            farm(&own).repositories[0].gerrit.as_ref().map(GerritProject::key).as_deref(),
+            Some("review.example.com:8080/r/tools")
+        );
+        let same = repository("other", "url = \"http://review.example.com:8080/r\", project = \"tools\"");
+        assert!(
+            errors(&(own + &same))
+                .contains("there is another repository at `review.example.com:8080/r/tools`")
+        );
+        for (bad, said) in [
+            ("url = \"review.example.com\"", "is not a URL"),
+            ("url = \"https://me:secret@review.example.com\"", "may not hold a user"),
+            ("url = \"https://review.example.com\", project = \"/a\"", "is not the name of a project"),
+            ("project = \"a\"", "url"),
+        ] {
+            let said_then = errors(&repository("tools", bad));
+            assert!(said_then.contains(said) && !said_then.contains("secret"), "{bad}: {said_then}");
+        }
     }
 
     #[test]

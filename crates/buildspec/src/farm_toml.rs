@@ -11,8 +11,8 @@ use runtime::config::{FromToml, FromValue, Table};
 use types::{HostType, RepositoryName};
 
 use crate::{
-    Environment, Farm, Glob, Gopherbot, Host, Limits, Listen, PRESETS, Policy, Records, Repository, Reuse,
-    Services, Tier, TlsPaths, Webhook,
+    Environment, Farm, GerritProject, Glob, Gopherbot, Host, Limits, Listen, PRESETS, Policy, Records,
+    Repository, Reuse, Services, Tier, TlsPaths, Webhook,
 };
 
 /// Where the machines of a host may come from.
@@ -74,9 +74,14 @@ fn repositories(
     hosts: &[Host],
     secrets: &BTreeMap<String, PathBuf>,
 ) -> Vec<Repository> {
-    let mut seen = HashSet::new();
+    let (mut seen, mut projects) = (HashSet::new(), HashSet::new());
     table.tables_with("repositories", |table| {
         let repository = Repository::from_toml(table);
+        if let Some(key) = repository.gerrit.as_ref().map(GerritProject::key)
+            && !projects.insert(key.clone())
+        {
+            table.error_at("gerrit", format!("there is another repository at `{key}`"));
+        }
         let name = &repository.name;
         if *name != RepositoryName::placeholder() && !seen.insert(name.clone()) {
             table.error_at("name", format!("there is another repository `{name}`"));
@@ -125,11 +130,19 @@ fn services(table: &mut Table<'_>, listen: &Listen) -> Services {
 /// An address that is reached by HTTP.
 fn url(table: &mut Table<'_>, key: &str) -> Option<String> {
     let url: String = table.optional(key)?;
-    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    if rest.is_none_or(|rest| rest.is_empty() || rest.starts_with('/')) {
-        table.error_at(key, format!("`{url}` is not a URL, as in `https://coordinator:8443`"));
+    if !is_url(&url) {
+        table.error_at(key, not_a_url(&url));
     }
     Some(url)
+}
+
+fn is_url(url: &str) -> bool {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+}
+
+fn not_a_url(url: &str) -> String {
+    format!("`{url}` is not a URL, as in `https://coordinator:8443`")
 }
 
 impl FromToml for Records {
@@ -165,8 +178,10 @@ impl FromToml for TlsPaths {
 
 impl FromToml for Repository {
     fn from_toml(table: &mut Table<'_>) -> Self {
+        let name: RepositoryName = table.required("name");
         let repository = Self {
-            name: table.required("name"),
+            gerrit: gerrit(table, &name),
+            name,
             origin: table.required("origin"),
             poll: table.default("poll", Duration::from_secs(15)),
             branches: globs(table, "branches").unwrap_or_else(Glob::all),
@@ -190,6 +205,23 @@ impl FromToml for Repository {
         }
         repository
     }
+}
+
+/// The project at a Gerrit that a repository is; there it is called as here unless said otherwise.
+fn gerrit(table: &mut Table<'_>, name: &RepositoryName) -> Option<GerritProject> {
+    let mut table = table.value("gerrit")?.table()?;
+    let url: String = table.required("url");
+    if url.contains('@') {
+        // Not repeated: it may hold a password.
+        table.error_at("url", "`url` may not hold a user: those are of `origin`");
+    } else if !url.is_empty() && !is_url(&url) {
+        table.error_at("url", not_a_url(&url));
+    }
+    let project: String = table.default("project", name.to_string());
+    if project.is_empty() || project.starts_with('/') || project.ends_with('/') {
+        table.error_at("project", format!("`{project}` is not the name of a project"));
+    }
+    Some(GerritProject { url: url.trim_end_matches('/').to_owned(), project })
 }
 
 impl FromToml for Host {

@@ -93,12 +93,44 @@ pub struct RepositoryConfig {
     pub also: Vec<String>,
     /// Where branches and tags are pushed on to.
     pub push_to: Vec<Origin>,
+    /// The project at a Gerrit that it is, `host/project`. Only told on; what of its changes is mirrored, `also` says.
+    pub gerrit_project: Option<String>,
 }
+
+/// Where a Gerrit keeps changes: patch sets and the state of each.
+const CHANGES: &str = "refs/changes/";
 
 impl RepositoryConfig {
     /// Branches and tags of an origin, asked every 15 s.
     pub fn new(name: RepositoryName, origin: Origin) -> Self {
-        Self { name, origin, poll: Duration::from_secs(15), also: Vec::new(), push_to: Vec::new() }
+        Self {
+            name,
+            origin,
+            poll: Duration::from_secs(15),
+            also: Vec::new(),
+            push_to: Vec::new(),
+            gerrit_project: None,
+        }
+    }
+
+    /// One of a farm.
+    ///
+    /// # Errors
+    /// Every origin or mirror that git could not use.
+    pub fn of_repository(repository: &buildspec::Repository) -> Result<Self, Vec<ParseOriginError>> {
+        let mut wrong = Vec::new();
+        let mut parse = |text: &String| text.parse::<Origin>().map_err(|error| wrong.push(error)).ok();
+        let origin = parse(&repository.origin);
+        let push_to = repository.mirrors.iter().filter_map(parse).collect();
+        let Some(origin) = origin.filter(|_| wrong.is_empty()) else { return Err(wrong) };
+        let gerrit_project = repository.gerrit.as_ref().map(buildspec::GerritProject::key);
+        Ok(Self {
+            poll: repository.poll,
+            also: gerrit_project.iter().map(|_| CHANGES.to_owned()).collect(),
+            push_to,
+            gerrit_project,
+            ..Self::new(repository.name.clone(), origin)
+        })
     }
 
     /// The repositories of a farm.
@@ -109,17 +141,12 @@ impl RepositoryConfig {
         let mut wrong = Vec::new();
         let mut repositories = Vec::new();
         for repository in &farm.repositories {
-            let mut parse = |text: &String| {
-                text.parse::<Origin>().map_err(|error| wrong.push((repository.name.clone(), error))).ok()
-            };
-            let origin = parse(&repository.origin);
-            let push_to = repository.mirrors.iter().filter_map(parse).collect();
-            let config = |origin| Self {
-                poll: repository.poll,
-                push_to,
-                ..Self::new(repository.name.clone(), origin)
-            };
-            repositories.extend(origin.map(config));
+            match Self::of_repository(repository) {
+                Ok(config) => repositories.push(config),
+                Err(errors) => {
+                    wrong.extend(errors.into_iter().map(|error| (repository.name.clone(), error)));
+                }
+            }
         }
         if wrong.is_empty() { Ok(repositories) } else { Err(LoadError::Origins(wrong)) }
     }

@@ -1,6 +1,7 @@
 //! Fetches one mirror and tells the watchers of refs.
 
 use std::{
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,11 +15,13 @@ use tokio::{
     time::Instant,
 };
 use tracing::{info, warn};
+use types::{CommitHash, Timestamp};
 
 use crate::{
     Origin,
     git::GitError,
     hub::{Hub, RefTable},
+    mirror::MirrorRef,
     objects::ReadError,
     repository::Repository,
     scan::ScanError,
@@ -58,6 +61,8 @@ pub(crate) struct Fetcher {
     fetching: Mutex<()>,
     /// When the origin was last asked which branch is its default.
     asked_default_branch: Mutex<Option<Instant>>,
+    /// The commits that the refs of the last time lead to, by target, so that a poll costs what moved.
+    peeled: Mutex<HashMap<CommitHash, CommitHash>>,
 }
 
 struct Metrics {
@@ -93,18 +98,22 @@ impl Fetcher {
             by_fetch: AtomicBool::new(false),
             fetching: Mutex::default(),
             asked_default_branch: Mutex::default(),
+            peeled: Mutex::default(),
         }
     }
 
     /// Fetches, and tells what came unless that is done already.
     pub(crate) async fn fetch_and_tell(&self) -> Result<(), KeepError> {
-        self.fetch().await?;
+        let as_of = self.fetch().await?;
         let is_local = matches!(self.repository.config.origin, Origin::Local(_));
         if is_local && !self.by_fetch.load(Ordering::SeqCst) {
             // Told already.
+            self.repository.fetched(as_of);
             return Ok(());
         }
         let table = self.publish_mirror().await?;
+        // Not before: who reads that the mirror is fresh has been told what it holds.
+        self.repository.fetched(as_of);
         let mut asked = self.asked_default_branch.lock().await;
         if asked.is_none_or(|at| at.elapsed() >= DEFAULT_BRANCH_AGE) {
             let head = self.repository.mirror.head_of_origin().await?;
@@ -114,9 +123,10 @@ impl Fetcher {
         Ok(())
     }
 
-    /// Fetches. Of several at once, one goes after the other.
-    pub(crate) async fn fetch(&self) -> Result<(), GitError> {
+    /// Fetches. Of several at once, one goes after the other. Answers since when the mirror may hold less than the origin.
+    pub(crate) async fn fetch(&self) -> Result<Timestamp, GitError> {
         let _only = self.fetching.lock().await;
+        let as_of = self.clock.now();
         if self.repository.mirror.make().await? {
             self.repository.objects.reset();
         }
@@ -124,9 +134,8 @@ impl Fetcher {
         let result = self.repository.mirror.fetch().await;
         self.metrics.fetched(&result, begun.elapsed());
         result?;
-        self.repository.fetched(self.clock.now());
         self.changes.send_modify(|count| *count += 1);
-        Ok(())
+        Ok(as_of)
     }
 
     /// Makes the mirror anew if it is the mirror that is broken.
@@ -155,10 +164,20 @@ impl Fetcher {
     pub(crate) async fn publish_mirror(&self) -> Result<RefTable, KeepError> {
         let mirror = &self.repository.mirror;
         let refs = mirror.refs(mirror.prefixes()).await?;
-        let targets: Vec<_> = refs.iter().map(|found| found.target).collect();
-        let commits = self.repository.objects.peel(&targets).await?;
-        let found = refs.into_iter().zip(commits).filter_map(|(found, commit)| Some((found.name, commit?)));
-        let table: RefTable = found.collect();
+        let mut peeled = self.peeled.lock().await;
+        let new: HashSet<_> =
+            refs.iter().map(|found| found.target).filter(|target| !peeled.contains_key(target)).collect();
+        let new: Vec<_> = new.into_iter().collect();
+        let commits = self.repository.objects.peel(&new).await?;
+        // What is no commit may be one that is missing, and there the next time.
+        peeled.extend(new.into_iter().zip(commits).filter_map(|(target, commit)| Some((target, commit?))));
+        let commit = |found: &MirrorRef| peeled.get(&found.target).copied();
+        let table: RefTable =
+            refs.iter().filter_map(|found| Some((found.name.clone(), commit(found)?))).collect();
+        // Those that refs lead to no longer are forgotten.
+        let known = refs.iter().filter_map(|found| Some((found.target, commit(found)?)));
+        let known: HashMap<_, _> = known.collect();
+        *peeled = known;
         self.hub.publish(&self.repository.name, table.clone());
         Ok(table)
     }

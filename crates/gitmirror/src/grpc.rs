@@ -186,6 +186,7 @@ fn describe(repository: &Repository) -> api::gitmirror::Repository {
         error: status.error(),
         default_branch: status.default_branch,
         fetched_at: status.fetched_at.map(rpc::timestamp),
+        gerrit_project: repository.config.gerrit_project.clone().unwrap_or_default(),
     }
 }
 

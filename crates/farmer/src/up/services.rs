@@ -219,16 +219,8 @@ impl Common<'_> {
 }
 
 fn mirrored(repository: &Repository) -> anyhow::Result<gitmirror::RepositoryConfig> {
-    let origin = repository
-        .origin
-        .parse()
-        .map_err(|error: gitmirror::ParseOriginError| Failure::Configuration.of(error))?;
-    let mut config = gitmirror::RepositoryConfig::new(repository.name.clone(), origin);
-    config.poll = repository.poll;
-    for mirror in &repository.mirrors {
-        config.push_to.push(
-            mirror.parse().map_err(|error: gitmirror::ParseOriginError| Failure::Configuration.of(error))?,
-        );
-    }
-    Ok(config)
+    gitmirror::RepositoryConfig::of_repository(repository).map_err(|errors| {
+        let origins = errors.into_iter().map(|error| (repository.name.clone(), error)).collect();
+        Failure::Configuration.of(gitmirror::LoadError::Origins(origins))
+    })
 }
