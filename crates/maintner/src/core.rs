@@ -26,7 +26,9 @@ pub use commits::{Commit, FileChange};
 pub use corpus::{Corpus, Statistics};
 pub use decode::Batch;
 pub use freeze::{FROZEN_VERSION, FrozenCommits, Sections};
-pub use gerrit::{Change, Gerrit, Message, Meta, PatchSet, Project, Vote};
+pub use gerrit::{
+    Change, Gerrit, InlineComment, Message, Meta, PatchSet, Project, Vote, change_of_ref, keeps_ref,
+};
 pub use github::{
     Assignment, Comment, Event, Github, Issue, Label, Milestone, MilestoneOf, Repository, Review, Team, User,
 };

@@ -85,11 +85,14 @@ impl Corpus {
         for step in &batch.steps {
             match step {
                 Step::Commit(at) => self.apply_commits(batch, &(*at..at + 1), 0),
-                Step::Gerrit { project, commits, refs, gone } => {
+                Step::Gerrit { project, commits, refs, gone, inline } => {
                     let project = self.gerrit.project(&mut self.strings, *project);
                     let origin = u16::try_from(project + 1).unwrap_or(0);
                     self.apply_commits(batch, commits, origin);
                     self.apply_change_refs(batch, project, refs, gone);
+                    for comment in part(&batch.inline, inline) {
+                        self.gerrit.set_comment(&mut self.strings, project, comment);
+                    }
                 }
                 Step::Issue(at) => {
                     let draft = &batch.issues[*at as usize];
@@ -249,6 +252,7 @@ impl Corpus {
             ("projects", self.gerrit.projects.len()),
             ("changes", changes),
             ("changes_incomplete", self.gerrit.changes.len() - changes),
+            ("inline_comments", self.gerrit.comment_count()),
             ("commits", self.commits.len()),
             ("commits_missing", self.commits.missing().count()),
             ("plain_repositories", self.repositories.len()),

@@ -44,6 +44,7 @@ pub struct Batch<'a> {
     pub(super) notes: Vec<Note<'a>>,
     pub(super) refs: Vec<(Name<'a>, CommitHash)>,
     pub(super) gone: Vec<Name<'a>>,
+    pub(super) inline: Vec<InlineDraft<'a>>,
     pub(super) results: Vec<BuildResult>,
     mutations: u64,
 }
@@ -59,6 +60,7 @@ pub(super) enum Step<'a> {
         commits: Part,
         refs: Part,
         gone: Part,
+        inline: Part,
     },
     Git {
         repository: Name<'a>,
@@ -83,6 +85,15 @@ pub(super) struct CommitDraft<'a> {
     pub(super) committed: i64,
     pub(super) parents: Part,
     pub(super) notes: Part,
+}
+
+/// An inline comment of a change.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InlineDraft<'a> {
+    pub(super) change: u32,
+    pub(super) uuid: Name<'a>,
+    /// The whole `GerritComment`.
+    pub(super) span: Span,
 }
 
 /// A payload and its address, from which those of its parts follow.
@@ -141,7 +152,7 @@ impl<'a> Batch<'a> {
 
     /// Whether what was taken apart refers to the bytes.
     pub(super) fn refers(&self) -> bool {
-        !self.commits.is_empty() || !self.issues.is_empty()
+        !self.commits.is_empty() || !self.issues.is_empty() || !self.inline.is_empty()
     }
 
     fn add_parts(&mut self, payload: Payload<'a>) -> Result<(), DecodeError> {

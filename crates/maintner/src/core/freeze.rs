@@ -20,7 +20,7 @@ use super::{
 };
 
 /// Changes whenever the meaning of the bytes does.
-pub const FROZEN_VERSION: u32 = 1;
+pub const FROZEN_VERSION: u32 = 2;
 
 /// What a section holds. The order is that of the parts of a corpus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,8 @@ enum Tag {
     Results,
     Statistics,
     Attached,
+    InlineComments,
+    InlineCommentsFree,
 }
 
 /// A corpus as sections of bytes, each with a number that says what it is.
@@ -156,7 +158,9 @@ impl Corpus {
             let refs = refs.iter().map(|(name, hash)| GitRef { r#ref: name.clone(), sha1: hash.to_string() });
             GerritMutation { refs: refs.collect(), ..GerritMutation::default() }
         });
-        let sections: [(Tag, Cow<'_, [u8]>); 13] = [
+        let sections: [(Tag, Cow<'_, [u8]>); 15] = [
+            (Tag::InlineComments, rows(&state.comments.cells)),
+            (Tag::InlineCommentsFree, free(&state.comments)),
             (Tag::Projects, rows(&state.projects)),
             (Tag::Changes, rows(&state.changes)),
             (Tag::References, rows(&state.references)),
@@ -298,6 +302,7 @@ impl Thawed<'_> {
             patch_sets: self.pool(Tag::PatchSets, Tag::PatchSetsFree)?,
             votes: self.pool(Tag::Votes, Tag::VotesFree)?,
             roles: self.pool(Tag::Roles, Tag::RolesFree)?,
+            comments: self.pool(Tag::InlineComments, Tag::InlineCommentsFree)?,
             lists: self.pool(Tag::GerritLists, Tag::GerritFree)?,
             waiting,
             refs: projects.iter().map(|project| refs(&project.refs)).collect::<Option<_>>()?,

@@ -3,6 +3,7 @@
 //! A change is complete when its state can be followed to its first commit and its latest patch set is there; only
 //! then can it be reached. What a ref names may come later: then the change waits for it.
 
+mod comments;
 mod fold;
 mod view;
 mod votes;
@@ -21,6 +22,8 @@ use super::{
     table::{Table, mix},
 };
 
+pub(super) use comments::CommentCell;
+pub use comments::InlineComment;
 pub use view::{Change, Gerrit, Message, Meta, PatchSet, Project, Vote};
 
 /// Projects whose commits may name issues by number alone, and where those are.
@@ -71,6 +74,7 @@ pub(super) struct ChangeRow {
     attention: List,
     roles: List,
     references: List,
+    comments: List,
 }
 
 /// The lower two bits are the status.
@@ -123,6 +127,7 @@ pub(super) struct State {
     pub(super) patch_sets: Pool<PatchSetCell>,
     pub(super) votes: Pool<VoteCell>,
     pub(super) roles: Pool<RoleCell>,
+    pub(super) comments: Pool<CommentCell>,
     /// Commits of NoteDb, people, references and changes, by index.
     pub(super) lists: Pool<u32>,
     /// Refs that are not of changes, by project.
@@ -140,6 +145,28 @@ pub(super) struct Around<'a> {
     pub(super) strings: &'a mut Strings,
     pub(super) commits: &'a mut Commits,
     pub(super) payloads: &'a Payloads,
+}
+
+/// The change that a ref is of, and the patch set, if it is not that of the state.
+pub fn change_of_ref(name: &str) -> Option<(u32, Option<u32>)> {
+    parse_change_ref(name.as_bytes()).map(|(number, what)| match what {
+        ChangeRef::Meta => (number, None),
+        ChangeRef::PatchSet(patch_set) => (number, Some(patch_set)),
+    })
+}
+
+/// Whether a corpus keeps a ref of a project at Gerrit: all but what Gerrit keeps there for itself.
+pub fn keeps_ref(name: &str) -> bool {
+    parse_change_ref(name.as_bytes()).is_some() || !OWN_REFS.iter().any(|own| name.starts_with(own))
+}
+
+/// The name of a ref of a change: of its state, or of a patch set.
+fn change_ref(number: u32, patch_set: Option<u32>) -> String {
+    let shard = number % 100;
+    match patch_set {
+        None => format!("refs/changes/{shard:02}/{number}/meta"),
+        Some(patch_set) => format!("refs/changes/{shard:02}/{number}/{patch_set}"),
+    }
 }
 
 /// What a ref of a change names.
@@ -282,7 +309,9 @@ impl State {
         match what {
             ChangeRef::Meta => {
                 self.forget_state(change);
-                self.changes[change as usize].meta = 0;
+                let row = &mut self.changes[change as usize];
+                row.meta = 0;
+                self.comments.clear(&mut row.comments);
             }
             ChangeRef::PatchSet(number) => {
                 let list = &mut self.changes[change as usize].patch_sets;
@@ -309,6 +338,32 @@ impl State {
         if !waiting.contains(&change) {
             waiting.push(change);
         }
+    }
+
+    /// Where a ref of a project stands, those of changes too.
+    fn stands(&self, commits: &Commits, project: u32, name: &str) -> Option<CommitHash> {
+        let Some((number, what)) = parse_change_ref(name.as_bytes()) else {
+            return self.refs[project as usize].get(name).copied();
+        };
+        let row = &self.changes[self.find_change(project, number)? as usize];
+        let commit = match what {
+            ChangeRef::Meta => row.meta.checked_sub(1)?,
+            ChangeRef::PatchSet(number) => {
+                let cells = self.patch_sets.get(row.patch_sets);
+                cells[cells.binary_search_by_key(&number, |cell| cell.number).ok()?].commit
+            }
+        };
+        Some(commits.hash(commit))
+    }
+
+    /// The names of the refs of the changes of a project, by number.
+    fn change_refs(&self, project: u32) -> impl Iterator<Item = String> {
+        let rows = self.order.range((project, 0)..=(project, u32::MAX));
+        rows.map(|(_, at)| &self.changes[*at as usize]).flat_map(|row| {
+            let patch_sets = self.patch_sets.get(row.patch_sets).iter();
+            let meta = (row.meta != 0).then(|| change_ref(row.number, None));
+            patch_sets.map(|cell| change_ref(row.number, Some(cell.number))).chain(meta)
+        })
     }
 
     /// What is wrong with changes.

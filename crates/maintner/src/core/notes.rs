@@ -217,7 +217,10 @@ fn vote<'a>(author: Signature<'a>, value: &'a [u8], copied: bool) -> Option<Note
         (false, true) => VoteKind::Named,
         (false, false) => VoteKind::Unnamed,
     };
-    let valid = !label.is_empty() && label.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
+    // Gerrit notes so who submitted a change: it is no label that anybody votes on.
+    let valid = !label.is_empty()
+        && label != b"SUBM"
+        && label.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
     valid.then_some(Note::Vote { label: Name::new(label), value: number, voter: Name::new(voter), kind })
 }
 
@@ -347,9 +350,16 @@ mod tests {
             )),
             vote("Code-Review", Some(1), "9@server", VoteKind::Copied)
         );
-        for bad in
-            ["Label: ", "Label: X", "Label: X=", "Label: X=+900", "Label: X=one", "Label: a b=1", "Label: =1"]
-        {
+        for bad in [
+            "Label: SUBM=+1",
+            "Label: ",
+            "Label: X",
+            "Label: X=",
+            "Label: X=+900",
+            "Label: X=one",
+            "Label: a b=1",
+            "Label: =1",
+        ] {
             assert_eq!(votes(bad), [], "{bad}");
         }
     }

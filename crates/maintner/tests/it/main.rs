@@ -3,6 +3,7 @@
 
 mod adopt;
 mod bad;
+mod comments;
 mod corpus;
 mod crash;
 mod dump;

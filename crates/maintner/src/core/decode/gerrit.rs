@@ -1,6 +1,9 @@
 //! Mutations of Gerrit projects and plain repositories.
 
-use super::{Batch, Payload, Step, since};
+use api::maintpb::GerritComment;
+use prost::Message as _;
+
+use super::{Batch, InlineDraft, Payload, Step, since};
 use crate::core::{
     parse::parse_hash,
     strings::Name,
@@ -28,6 +31,7 @@ impl<'a> Batch<'a> {
 
     pub(super) fn add_gerrit(&mut self, payload: Payload<'a>, message: &'a [u8]) -> Result<(), DecodeError> {
         let (commits, refs, gone) = (self.commits.len(), self.refs.len(), self.gone.len());
+        let inline = self.inline.len();
         let mut project = &b""[..];
         let mut malformed = 0;
         let mut fields = Fields(message);
@@ -40,6 +44,7 @@ impl<'a> Batch<'a> {
                 2 => self.add_commit(payload, value.bytes()?)?,
                 3 => self.add_ref(value.bytes()?)?,
                 4 => self.add_gone(value.bytes()?),
+                100 => self.add_inline(payload, value.bytes()?)?,
                 _ => true,
             };
             malformed += u64::from(!good);
@@ -49,6 +54,7 @@ impl<'a> Batch<'a> {
             commits: since(&self.commits, commits),
             refs: since(&self.refs, refs),
             gone: since(&self.gone, gone),
+            inline: since(&self.inline, inline),
         };
         self.finish(project, step, malformed);
         Ok(())
@@ -99,6 +105,24 @@ impl<'a> Batch<'a> {
         let hash = parse_hash(hash).filter(|_| !name.is_empty());
         self.refs.extend(hash.map(|hash| (Name::new(name), hash)));
         Ok(hash.is_some())
+    }
+
+    fn add_inline(&mut self, payload: Payload<'a>, message: &'a [u8]) -> Result<bool, DecodeError> {
+        let (mut change, mut uuid) = (0, &b""[..]);
+        let mut fields = Fields(message);
+        while let Some((number, value)) = fields.next()? {
+            match number {
+                1 => change = value.number()?,
+                2 => uuid = value.bytes()?,
+                _ => {}
+            }
+        }
+        let change = u32::try_from(change).ok().filter(|number| (1..=i32::MAX as u32).contains(number));
+        // What cannot be read again is none.
+        let change = change.filter(|_| !uuid.is_empty() && GerritComment::decode(message).is_ok());
+        let span = payload.span(message);
+        self.inline.extend(change.map(|change| InlineDraft { change, uuid: Name::new(uuid), span }));
+        Ok(change.is_some())
     }
 
     fn add_gone(&mut self, name: &'a [u8]) -> bool {

@@ -3,7 +3,7 @@
 use super::{
     super::{
         commits::{Index, Stored},
-        notes::Status,
+        notes::{Role, Status},
         strings::Text,
     },
     Around, ChangeRow, PRIVATE, ReferenceRow, RoleCell, STATUS, State, WIP, mix,
@@ -63,6 +63,7 @@ impl State {
             meta: row.meta,
             patch_sets: row.patch_sets,
             references: row.references,
+            comments: row.comments,
             ..ChangeRow::default()
         };
     }
@@ -87,6 +88,7 @@ impl State {
                 Stored::Hashtags(hashtags) => row.hashtags = hashtags,
                 Stored::Attention { who, add } => self.turn(&mut row.attention, who, add),
                 Stored::Role { who, role } => {
+                    votes |= role == Role::Removed;
                     self.set_role(&mut row.roles, RoleCell { who, role: role as u32 });
                 }
                 Stored::Commit | Stored::Vote { .. } => votes = true,

@@ -2,10 +2,12 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
-use api::maintpb::GerritMutation;
+use api::maintpb::{GerritComment, GerritMutation};
 use types::{CommitHash, Timestamp};
 
-use super::{ChangeRow, PRIVATE, State, VoteCell, WIP, parse_change_ref, votes};
+use super::{
+    ChangeRow, InlineComment, PRIVATE, State, VoteCell, WIP, comments::in_order, parse_change_ref, votes,
+};
 use crate::core::{
     Corpus,
     commits::{Commit, Index, Stored},
@@ -100,15 +102,12 @@ impl<'a> Gerrit<'a> {
         corpus.gerrit.changes.iter().filter(|row| row.is_complete()).map(move |row| Change { corpus, row })
     }
 
-    /// The changes whose refs a mutation moved, each once, by number.
+    /// The changes whose refs a mutation moved, or whose comments it told, each once, by number.
     pub fn changes_of(&self, mutation: &GerritMutation) -> Vec<Change<'a>> {
         let Some(project) = self.project(&mutation.project) else { return Vec::new() };
-        let numbers: BTreeSet<u32> = mutation
-            .refs
-            .iter()
-            .filter_map(|one| parse_change_ref(one.r#ref.as_bytes()))
-            .map(|(number, _)| number)
-            .collect();
+        let moved = mutation.refs.iter().filter_map(|one| parse_change_ref(one.r#ref.as_bytes()));
+        let spoken_of = mutation.comments.iter().filter_map(|one| u32::try_from(one.change).ok());
+        let numbers: BTreeSet<u32> = moved.map(|(number, _)| number).chain(spoken_of).collect();
         numbers.into_iter().filter_map(|number| project.change(number)).collect()
     }
 
@@ -166,6 +165,12 @@ impl<'a> Project<'a> {
         row.is_complete().then_some(Change { corpus: self.corpus, row })
     }
 
+    /// What the log says of the inline comments of a change, complete or not, in the order in which it first told of
+    /// them.
+    pub fn comments_of(&self, number: u32) -> impl Iterator<Item = GerritComment> + use<'a> {
+        self.state().comments_of(&self.corpus.payloads, self.index, number)
+    }
+
     /// Branches, tags and `HEAD`, by name. Not the refs of changes, nor what Gerrit keeps for itself.
     pub fn refs(&self) -> impl Iterator<Item = (&'a str, CommitHash)> + use<'a> {
         self.state().refs[self.index as usize].iter().map(|(name, hash)| (name.as_str(), *hash))
@@ -174,6 +179,17 @@ impl<'a> Project<'a> {
     /// Where a ref stands.
     pub fn find_ref(&self, name: &str) -> Option<CommitHash> {
         self.state().refs[self.index as usize].get(name).copied()
+    }
+
+    /// Where a ref stands that may be of a change, complete or not: what was last said of it, whether its commit is
+    /// there or not.
+    pub fn stands(&self, name: &str) -> Option<CommitHash> {
+        self.state().stands(&self.corpus.commits, self.index, name)
+    }
+
+    /// The names of all refs that stand somewhere: those of [`Self::refs`], then those of changes by number.
+    pub fn all_refs(&self) -> impl Iterator<Item = String> + use<'a> {
+        self.refs().map(|(name, _)| name.to_owned()).chain(self.state().change_refs(self.index))
     }
 }
 
@@ -288,6 +304,11 @@ impl<'a> Change<'a> {
     /// What was said of it, the first first.
     pub fn messages(&self) -> impl Iterator<Item = Message<'a>> + use<'a> {
         self.metas().filter_map(|meta| meta.message())
+    }
+
+    /// Inline comments, the first first. Reads them from the log.
+    pub fn comments(&self) -> Vec<InlineComment> {
+        in_order(self.project().comments_of(self.row.number))
     }
 
     /// The votes that count now.

@@ -7,7 +7,7 @@
 use super::{
     super::{
         commits::{Commits, Index, Stored},
-        notes::VoteKind,
+        notes::{Role, VoteKind},
         parse::email,
         strings::{Name, Text},
         wire::find_bytes,
@@ -96,6 +96,8 @@ pub(super) fn step(
                     votes.push(VoteCell { label, voter, patch_set, value: i16::from(value), bound });
                 }
             }
+            // Whoever is no reviewer any more does not vote either: Gerrit leaves it at that.
+            Stored::Role { who, role: Role::Removed } => votes.retain(|vote| vote.voter != who),
             _ => {}
         }
     }
