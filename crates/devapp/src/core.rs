@@ -98,7 +98,13 @@ impl Feed {
     pub fn step(&mut self, mutation: &Mutation, heard_at: Option<Timestamp>) {
         if let Some(git) = &mutation.git {
             let repository = git.repo.as_ref().map(|repo| repo.go_repo.as_str()).unwrap_or_default();
-            self.commit(repository, git.commit.as_ref());
+            if git.commit.as_ref().is_some_and(|commit| self.commit(commit)) {
+                *self.new_commits.entry(repository.to_owned()).or_default() += 1;
+            }
+        }
+        for commit in mutation.gerrit.iter().flat_map(|gerrit| &gerrit.commits) {
+            // Not counted: most are of changes, and not of any branch.
+            self.commit(commit);
         }
         if let Some(repository) = &mutation.repository {
             self.refs(repository, heard_at);
@@ -113,13 +119,9 @@ impl Feed {
         self.items.iter().rev()
     }
 
-    fn commit(&mut self, repository: &str, commit: Option<&GitCommit>) {
-        let Some((hash, parsed)) =
-            commit.and_then(|one| Some((one.sha1.parse().ok()?, parse_commit(&one.raw).ok()?)))
-        else {
-            return;
-        };
-        *self.new_commits.entry(repository.to_owned()).or_default() += 1;
+    /// Remembers a commit. Answers whether it is one.
+    fn commit(&mut self, commit: &GitCommit) -> bool {
+        let (Ok(hash), Ok(parsed)) = (commit.sha1.parse(), parse_commit(&commit.raw)) else { return false };
         let author = parsed.author.name.split(" <").next().unwrap_or_default().to_owned();
         let committed = Timestamp::from_seconds(parsed.committer.seconds);
         let known = Commit { subject: cut(&parsed.subject()), author: cut(&author), committed };
@@ -131,6 +133,7 @@ impl Feed {
         {
             self.commits.remove(&oldest);
         }
+        true
     }
 
     fn refs(&mut self, mutation: &RepositoryMutation, heard_at: Option<Timestamp>) {

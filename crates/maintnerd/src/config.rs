@@ -52,6 +52,10 @@ pub struct Limits {
     pub status: Duration,
     /// The pause after gitmirror could not be asked.
     pub retry: Duration,
+    /// The pause between two rounds of the auditor.
+    pub audit: Duration,
+    /// What differs is looked at again after this: it may only be on its way.
+    pub audit_again: Duration,
     /// A leader of the log in a bucket that is not heard of for so long is taken to be dead.
     pub lease: Duration,
 }
@@ -63,6 +67,8 @@ impl Default for Limits {
             checkpoint: Duration::from_secs(15),
             status: Duration::from_secs(2),
             retry: Duration::from_secs(1),
+            audit: Duration::from_mins(10),
+            audit_again: Duration::from_secs(5),
             lease: Duration::from_secs(30),
         }
     }

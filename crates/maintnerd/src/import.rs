@@ -8,7 +8,7 @@ use std::{
 
 use api::{
     gitmirror::{ListCommitsRequest, ListCommitsResponse, mirror_service_client::MirrorServiceClient},
-    maintpb::{GitCommit, GitRef, RepositoryMutation},
+    maintpb::GitCommit,
 };
 use maintner::log::AppendError;
 use rpc::{Channel, watch::IDLE_LIMIT};
@@ -19,7 +19,12 @@ use tonic::{Code, Status, Streaming};
 use tracing::{debug, info, warn};
 use types::CommitHash;
 
-use crate::{ledger::Ledger, sources::Sources};
+use crate::{
+    ledger::{History, Ledger},
+    notes,
+    sources::Sources,
+    subject::{Move, Subject, Subjects},
+};
 
 /// Refs of a repository by name; none for one that is gone.
 pub(crate) type Changes = BTreeMap<String, Option<CommitHash>>;
@@ -83,6 +88,7 @@ pub(crate) struct Importer {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) mirror: MirrorServiceClient<Channel>,
     pub(crate) sources: Arc<Sources>,
+    pub(crate) subjects: Arc<Subjects>,
     /// The pause after a failure, unless there is news.
     pub(crate) retry: Duration,
 }
@@ -124,14 +130,15 @@ impl Importer {
 
     /// Brings all that can be brought; one ref whose commits cannot be had does not hold up the others.
     async fn apply(&self, changes: &Changes) -> Result<(), ImportError> {
-        let changed = self.changed(changes).await;
-        let changed: Vec<_> = changed.into_iter().collect();
+        // As it is now: a repository may become a project at a Gerrit while we run.
+        let subject = self.subjects.of(&self.repository);
+        let changed = self.changed(&subject, changes).await;
         let mut failed = Ok(());
         for some in changed.chunks(REFS_AT_ONCE) {
-            match self.apply_some(some).await {
+            match self.apply_some(&subject, some).await {
                 Err(ImportError::Mirror(status)) if is_about_commits(&status) && some.len() > 1 => {
                     for one in some {
-                        match self.apply_some(std::slice::from_ref(one)).await {
+                        match self.apply_some(&subject, std::slice::from_ref(one)).await {
                             Err(error @ ImportError::Mirror(_)) => failed = Err(error),
                             other => other?,
                         }
@@ -144,42 +151,37 @@ impl Importer {
     }
 
     /// The changes that are no news to the log are left out: nothing is doubled after a restart.
-    async fn changed(&self, changes: &Changes) -> Changes {
+    async fn changed(&self, subject: &Subject, changes: &Changes) -> Vec<Move> {
         let corpus = self.ledger.corpus().await;
-        let is_new = |(name, commit): &(&String, &Option<CommitHash>)| {
-            corpus.find_ref(&self.repository, name) != **commit
-        };
-        changes.iter().filter(is_new).map(|(name, commit)| (name.clone(), *commit)).collect()
+        let is_news =
+            |(name, commit): &(&String, &Option<CommitHash>)| subject.is_news(&corpus, name, **commit);
+        changes.iter().filter(is_news).map(|(name, commit)| (name.clone(), *commit)).collect()
     }
 
-    async fn apply_some(&self, changes: &[(String, Option<CommitHash>)]) -> Result<(), ImportError> {
-        let mut refs = RepositoryMutation { repository: self.repository.clone(), ..Default::default() };
-        let mut tips = Vec::new();
-        for (name, commit) in changes {
-            match commit {
-                Some(commit) => {
-                    tips.push(*commit);
-                    refs.refs.push(GitRef { r#ref: name.clone(), sha1: commit.to_string() });
-                }
-                None => refs.deleted_refs.push(name.clone()),
-            }
-        }
-        let request = self.missing(changes, &tips).await;
+    async fn apply_some(&self, subject: &Subject, changes: &[Move]) -> Result<(), ImportError> {
+        let tips: Vec<CommitHash> = changes.iter().filter_map(|(_, commit)| *commit).collect();
+        let request = self.missing(subject, changes, &tips).await;
         let last = match request {
-            Some(request) => self.import(request).await?,
+            Some(request) => self.import(subject, request).await?,
             None => Vec::new(),
         };
         self.check_tips(&tips, &last).await?;
+        let corpus = self.ledger.corpus().await;
+        let touched = notes::touched(&corpus, subject, changes, &last);
+        drop(corpus);
+        let comments = notes::read(&self.mirror, subject, touched).await.map_err(ImportError::Mirror)?;
         debug!(repo.name = %self.repository, "{} refs of `{}` moved", changes.len(), self.repository);
-        // The last commits go with the refs, so that a small push costs one sync.
-        self.ledger.append_history(&self.repository, last, Some(refs)).await?;
+        // The last commits go with the refs, so that a small push costs one sync; comments, too, since nobody looks for
+        // them once the log has the state that they came with.
+        self.ledger.append_history(subject, History { commits: last, comments, moves: changes }).await?;
         Ok(())
     }
 
     /// What to ask for: nothing if the log holds all tips, and then it holds what they reach.
     async fn missing(
         &self,
-        changes: &[(String, Option<CommitHash>)],
+        subject: &Subject,
+        changes: &[Move],
         tips: &[CommitHash],
     ) -> Option<ListCommitsRequest> {
         let corpus = self.ledger.corpus().await;
@@ -191,21 +193,24 @@ impl Importer {
             return None;
         }
         // A branch that went on is the common case, and then its old tip says all.
-        let old = |(name, _): &(String, Option<CommitHash>)| corpus.find_ref(&self.repository, name);
+        let old = |(name, _): &Move| subject.stood(&corpus, name);
         let mut exclude: Vec<CommitHash> = changes.iter().filter_map(old).collect();
         if exclude.len() < changes.len() {
-            exclude.extend(corpus.refs(&self.repository).map(|(_, commit)| commit));
+            exclude.extend(corpus.refs(&self.repository).map(|(_, commit)| commit).take(EXCLUDED));
         }
         exclude.sort_unstable();
         exclude.dedup();
-        exclude.truncate(EXCLUDED);
         let text = |commits: Vec<CommitHash>| commits.iter().map(CommitHash::to_string).collect();
         let (include, exclude) = (text(include), text(exclude));
         Some(ListCommitsRequest { repository: self.repository.clone(), include, exclude, limit: 0 })
     }
 
     /// Appends commits as they come, but for the last ones, which it answers.
-    async fn import(&self, request: ListCommitsRequest) -> Result<Vec<GitCommit>, ImportError> {
+    async fn import(
+        &self,
+        subject: &Subject,
+        request: ListCommitsRequest,
+    ) -> Result<Vec<GitCommit>, ImportError> {
         let mut stream =
             self.mirror.clone().list_commits(request).await.map_err(ImportError::Mirror)?.into_inner();
         let mut last: Vec<GitCommit> = Vec::new();
@@ -217,7 +222,8 @@ impl Importer {
             count += response.commits.len();
             let before = std::mem::replace(&mut last, response.commits);
             if !before.is_empty() {
-                self.ledger.append_history(&self.repository, before, None).await?;
+                let history = History { commits: before, ..History::default() };
+                self.ledger.append_history(subject, history).await?;
             }
         }
         if count > 1000 {

@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
-use api::maintpb::{BuildResult, GitCommit, GitMutation, GitRepo, Mutation, RepositoryMutation};
+use api::maintpb::{BuildResult, GerritComment, GitCommit, Mutation};
 use maintner::{
     Corpus, Log, Options, ReplayError, ResumeToken,
     log::{AppendError, OpenError, SharedLog, encode},
@@ -21,6 +21,8 @@ use tokio::{
 };
 use tracing::{info, warn};
 use types::CommitHash;
+
+use crate::subject::{Move, Subject};
 
 /// The log cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +41,15 @@ const MOST_COPIED: usize = 64 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 #[error("maintnerd is ending, and answers no more")]
 pub(crate) struct Ending;
+
+/// What is known of a repository, in the order in which it enters the log.
+#[derive(Default)]
+pub(crate) struct History<'m> {
+    pub(crate) commits: Vec<GitCommit>,
+    /// Inline comments of changes.
+    pub(crate) comments: Vec<GerritComment>,
+    pub(crate) moves: &'m [Move],
+}
 
 pub(crate) struct Ledger {
     log: Log,
@@ -149,30 +160,49 @@ impl Ledger {
         Ok(())
     }
 
-    /// Appends the commits that the log does not hold yet and then, if there is one, the move of refs; all in one
-    /// piece, so that they are durable together. Answers when they are.
+    /// Appends the part of it that the log does not hold yet, in its order and in one piece, so that it is durable
+    /// together. Answers when it is.
     pub(crate) async fn append_history(
         &self,
-        repository: &str,
-        commits: Vec<GitCommit>,
-        refs: Option<RepositoryMutation>,
+        subject: &Subject,
+        history: History<'_>,
     ) -> Result<(), AppendError> {
-        let mut mutations = Vec::with_capacity(commits.len() + 1);
         let mut folded = self.folded.write().await;
         let corpus = &folded.corpus;
-        for commit in commits {
-            let known = commit.sha1.parse::<CommitHash>().is_ok_and(|hash| corpus.commit(&hash).is_some());
-            if !known {
-                let repo = Some(GitRepo { go_repo: repository.into() });
-                let git = Some(GitMutation { repo, commit: Some(commit) });
-                mutations.push(Mutation { git, ..Mutation::default() });
-            }
-        }
-        mutations.extend(refs.map(|refs| Mutation { repository: Some(refs), ..Mutation::default() }));
+        let is_new = |commit: &GitCommit| {
+            commit.sha1.parse::<CommitHash>().is_ok_and(|hash| corpus.commit(&hash).is_none())
+        };
+        let commits = history.commits.into_iter().filter(is_new);
+        let mut mutations: Vec<Mutation> = commits.map(|commit| subject.commit(commit)).collect();
+        mutations.extend(subject.comments(corpus, history.comments));
+        mutations.extend(subject.moves(corpus, history.moves));
         let pending = self.enqueue(&mut folded, &mutations).await?;
         drop(folded);
         pending.durable().await?;
         Ok(())
+    }
+
+    /// Appends those comments of a change that the log does not hold, if its state is still the one that they were read
+    /// from. Answers how many when they are durable.
+    pub(crate) async fn repair_comments(
+        &self,
+        subject: &Subject,
+        (change, state): (u32, CommitHash),
+        comments: Vec<GerritComment>,
+    ) -> Result<u64, AppendError> {
+        let mut folded = self.folded.write().await;
+        let corpus = &folded.corpus;
+        let known = subject.project(corpus).and_then(|project| project.change(change));
+        let now = known.and_then(|change| Some(change.metas().next_back()?.commit().hash()));
+        if now != Some(state) {
+            return Ok(0);
+        }
+        let mutations = subject.comments(corpus, comments);
+        let pending = self.enqueue(&mut folded, &mutations).await?;
+        drop(folded);
+        pending.durable().await?;
+        let gerrit = mutations.iter().filter_map(|mutation| mutation.gerrit.as_ref());
+        Ok(gerrit.map(|gerrit| gerrit.comments.len() as u64).sum())
     }
 
     async fn enqueue(
@@ -248,13 +278,15 @@ mod tests {
         let log = Log::open(dir.path(), Options::default()).unwrap();
         let most = 600 * 1024;
         let ledger = Arc::new(Ledger::new(log, Corpus::default(), most));
+        let subject = Subject { repository: "one".into(), project: None };
+        let brought = |commits| History { commits, ..History::default() };
         for start in (1..=2000).step_by(100) {
             let commits = (start..start + 100).map(commit).collect();
-            ledger.append_history("one", commits, None).await.unwrap();
+            ledger.append_history(&subject, brought(commits)).await.unwrap();
             assert!(ledger.corpus().await.copied_bytes() <= most, "copies are kept without bound");
         }
         ledger.append_results(vec![result(1), result(2), result(1)]).await.unwrap();
-        ledger.append_history("one", vec![commit(7)], None).await.unwrap();
+        ledger.append_history(&subject, brought(vec![commit(7)])).await.unwrap();
         let question = |corpus: &Corpus| -> Vec<bool> {
             (1..=2000u64)
                 .map(|number| {

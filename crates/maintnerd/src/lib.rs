@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod audit;
 mod config;
 mod events;
 mod golang;
@@ -8,8 +9,10 @@ mod import;
 mod ledger;
 mod logs;
 mod mirror;
+mod notes;
 mod server;
 mod sources;
+mod subject;
 
 pub use config::{Config, Limits};
 pub use logs::{LogsConfig, logs_router};

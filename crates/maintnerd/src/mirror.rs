@@ -6,11 +6,12 @@ use std::{
 };
 
 use api::gitmirror::{
-    ListRepositoriesRequest, RefUpdate, WatchRefsRequest, WatchRefsResponse,
+    ListRepositoriesRequest, RefUpdate, Repository, WatchRefsRequest, WatchRefsResponse,
     mirror_service_client::MirrorServiceClient, watch_refs_response::Event,
 };
 use rpc::{Channel, watch, watch::WatchError};
-use runtime::Tasks;
+use runtime::{SharedClock, Tasks};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tracing::warn;
 use types::CommitHash;
@@ -20,14 +21,17 @@ use crate::{
     import::{Changes, Importer, Mailbox},
     ledger::Ledger,
     sources::Sources,
+    subject::Subjects,
 };
 
 pub(crate) struct Mirror {
-    client: MirrorServiceClient<Channel>,
-    ledger: Arc<Ledger>,
-    sources: Arc<Sources>,
-    tasks: Tasks,
-    limits: Limits,
+    pub(crate) client: MirrorServiceClient<Channel>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) sources: Arc<Sources>,
+    pub(crate) subjects: Arc<Subjects>,
+    pub(crate) tasks: Tasks,
+    pub(crate) limits: Limits,
+    pub(crate) clock: SharedClock,
     state: Mutex<State>,
 }
 
@@ -36,6 +40,8 @@ struct State {
     importers: BTreeMap<String, Arc<Mailbox>>,
     /// The refs since the stream began, until it has brought all there is.
     initial: Option<BTreeMap<String, Changes>>,
+    /// Ends the stream that stands.
+    stream: CancellationToken,
 }
 
 impl Mirror {
@@ -45,8 +51,10 @@ impl Mirror {
         sources: Arc<Sources>,
         tasks: Tasks,
         limits: Limits,
+        clock: SharedClock,
     ) -> Arc<Self> {
-        Arc::new(Self { client, ledger, sources, tasks, limits, state: Mutex::default() })
+        let (subjects, state) = (Arc::default(), Mutex::default());
+        Arc::new(Self { client, ledger, sources, subjects, tasks, limits, clock, state })
     }
 
     /// Follows until shutdown.
@@ -56,8 +64,11 @@ impl Mirror {
             let (opening, handling) = (Arc::clone(&self), Arc::clone(&self));
             let open = move |()| Arc::clone(&opening).open();
             let handle = move |response| Arc::clone(&handling).handle(response);
-            match watch::run("refs", (), open, handle, cancel.clone()).await {
-                Ok(()) => break,
+            let stream = cancel.child_token();
+            self.state().stream = stream.clone();
+            match watch::run("refs", (), open, handle, stream).await {
+                // It is to begin anew, or all is to end.
+                Ok(()) => continue,
                 Err(WatchError::Handler(status)) => warn!("cannot list repositories, trying again: {status}"),
                 Err(WatchError::Refused(status) | WatchError::Expired(status)) => {
                     warn!("gitmirror does not tell refs, trying again: {status}");
@@ -69,6 +80,11 @@ impl Mirror {
             }
         }
         Ok(())
+    }
+
+    /// Begins the stream of refs anew: then all that gitmirror has is compared with the log.
+    pub(crate) fn begin_anew(&self) {
+        self.state().stream.cancel();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -83,14 +99,14 @@ impl Mirror {
 
     async fn handle(self: Arc<Self>, response: WatchRefsResponse) -> Result<Option<()>, Status> {
         match response.event {
-            Some(Event::Update(update)) => self.update(update),
+            Some(Event::Update(update)) => self.update(update).await?,
             Some(Event::Checkpoint(_)) => self.checkpoint().await?,
             None => {}
         }
         Ok(None)
     }
 
-    fn update(&self, update: RefUpdate) {
+    async fn update(&self, update: RefUpdate) -> Result<(), Status> {
         let RefUpdate { repository, r#ref: name, commit } = update;
         let commit: Option<CommitHash> = match commit.as_str() {
             "" => None,
@@ -98,15 +114,27 @@ impl Mirror {
                 Ok(commit) => Some(commit),
                 Err(error) => {
                     warn!(repo.name = %repository, "gitmirror says that `{name}` of `{repository}` moved, but {error}");
-                    return;
+                    return Ok(());
                 }
             },
         };
         if let Some(initial) = &mut self.state().initial {
             initial.entry(repository).or_default().insert(name, commit);
-            return;
+            return Ok(());
+        }
+        if !self.subjects.explains(&repository, &name) {
+            // It is new here, or has become a project at a Gerrit.
+            self.list().await?;
         }
         self.put(&repository, Changes::from([(name, commit)]));
+        Ok(())
+    }
+
+    /// The repositories of gitmirror, and what they are.
+    pub(crate) async fn list(&self) -> Result<Vec<Repository>, Status> {
+        let listed = self.client.clone().list_repositories(ListRepositoriesRequest {}).await?.into_inner();
+        self.subjects.learn(&listed.repositories);
+        Ok(listed.repositories)
     }
 
     /// At the first checkpoint of a stream, what is not there is gone: but only in a repository that gitmirror holds
@@ -115,19 +143,29 @@ impl Mirror {
         if self.state().initial.is_none() {
             return Ok(());
         }
-        let listed = self.client.clone().list_repositories(ListRepositoriesRequest {}).await?.into_inner();
-        let Some(mut initial) = self.state().initial.take() else { return Ok(()) };
-        for repository in listed.repositories.into_iter().filter(|one| one.fetched_at.is_some()) {
-            let there = initial.entry(repository.name.clone()).or_default();
-            for (name, _) in self.ledger.corpus().await.refs(&repository.name) {
-                there.entry(name.to_owned()).or_insert(None);
-            }
-        }
-        for (repository, changes) in initial {
+        let listed = self.list().await?;
+        let Some(initial) = self.state().initial.take() else { return Ok(()) };
+        for (repository, changes) in self.with_those_gone(initial, listed).await {
             self.put(&repository, changes);
         }
         self.sources.set_live(true);
         Ok(())
+    }
+
+    /// All refs that were told, and those of the log that were not.
+    pub(crate) async fn with_those_gone(
+        &self,
+        mut told: BTreeMap<String, Changes>,
+        listed: Vec<Repository>,
+    ) -> BTreeMap<String, Changes> {
+        for repository in listed.into_iter().filter(|one| one.fetched_at.is_some()) {
+            let there = told.entry(repository.name.clone()).or_default();
+            let corpus = self.ledger.corpus().await;
+            for name in self.subjects.of(&repository.name).all_refs(&corpus) {
+                there.entry(name).or_insert(None);
+            }
+        }
+        told
     }
 
     fn put(&self, repository: &str, changes: Changes) {
@@ -146,6 +184,7 @@ impl Mirror {
             ledger: Arc::clone(&self.ledger),
             mirror: self.client.clone(),
             sources: Arc::clone(&self.sources),
+            subjects: Arc::clone(&self.subjects),
             retry: self.limits.retry,
         };
         self.tasks.service("import", importer.run(self.tasks.shutdown()));

@@ -14,6 +14,7 @@ use runtime::Tasks;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    audit::Auditor,
     config::Config,
     events,
     grpc::{CompatApi, MutationApi, QueryApi, Readers, SharedFrames},
@@ -136,8 +137,14 @@ impl Server {
                 Some(server.grpc(MaintnerServiceServer::new(compat)).http(router).bind(address).await?)
             }
         };
-        let mirror =
-            Mirror::new(mirror_client.clone(), Arc::clone(&ledger), sources, tasks.clone(), config.limits);
+        let mirror = Mirror::new(
+            mirror_client.clone(),
+            Arc::clone(&ledger),
+            sources,
+            tasks.clone(),
+            config.limits,
+            config.clock.clone(),
+        );
         Ok(Self { bound, bound_logs, tasks, ledger, mirror, mirror_client, events_client, config })
     }
 
@@ -170,6 +177,7 @@ impl Server {
         if let Some(logs) = bound_logs {
             logs.start();
         }
+        tasks.service("audit", Auditor::new(Arc::clone(&mirror)).run());
         tasks.service("refs", mirror.run());
         if let Some(events) = events_client {
             tasks.service("events", events::run(events, mirror_client, config.limits, stop));

@@ -13,6 +13,9 @@ use api::{
 use rpc::Channel;
 use types::Timestamp;
 
+/// Why a source is stale when nothing else is wrong.
+const NOT_LIVE: &str = "gitmirror does not tell its refs: what it has is not compared with the log";
+
 /// Every source that is followed.
 pub(crate) struct Sources {
     mirror: MirrorServiceClient<Channel>,
@@ -29,10 +32,14 @@ struct State {
 
 #[derive(Default)]
 struct Repository {
+    /// `host/project`; empty if it is at no Gerrit.
+    project: String,
     fresh_at: Option<Timestamp>,
     /// Moves of refs that are not in the log yet.
     busy: bool,
     error: String,
+    audited_at: Option<Timestamp>,
+    repaired: u64,
 }
 
 impl Sources {
@@ -62,22 +69,40 @@ impl Sources {
         one.error = result.err().unwrap_or_default();
     }
 
+    /// Whether moves of refs are not in the log yet, as far as is known.
+    pub(crate) fn is_busy(&self, repository: &str) -> bool {
+        self.state().repositories.get(repository).is_some_and(|one| one.busy)
+    }
+
+    /// The auditor has looked.
+    pub(crate) fn audited(&self, repository: &str, now: Timestamp) {
+        self.state().repositories.entry(repository.into()).or_default().audited_at = Some(now);
+    }
+
+    /// The auditor found so many things that were not in the log.
+    pub(crate) fn repaired(&self, repository: &str, count: u64) {
+        self.state().repositories.entry(repository.into()).or_default().repaired += count;
+    }
+
     /// The status of each source. Asks gitmirror, since it alone knows when it last asked the origin.
     pub(crate) async fn statuses(&self) -> Vec<SourceStatus> {
         let request = rpc::with_deadline(ListRepositoriesRequest {}, self.patience);
         let listed = self.mirror.clone().list_repositories(request).await;
         let mut state = self.state();
         let mut errors: BTreeMap<String, String> = BTreeMap::new();
+        let live = state.live;
         match listed {
             Ok(listed) => {
-                let live = state.live;
                 for mirrored in listed.into_inner().repositories {
                     let one = state.repositories.entry(mirrored.name.clone()).or_default();
                     if live && !one.busy {
                         let fetched = mirrored.fetched_at.as_ref().map(rpc::from_timestamp);
                         one.fresh_at = one.fresh_at.max(fetched);
                     }
-                    errors.insert(mirrored.name, mirrored.error);
+                    one.project = mirrored.gerrit_project;
+                    let error =
+                        if mirrored.error.is_empty() && !live { NOT_LIVE.into() } else { mirrored.error };
+                    errors.insert(mirrored.name, error);
                 }
             }
             Err(status) => {
@@ -86,13 +111,20 @@ impl Sources {
             }
         }
         let source = |(name, one): (&String, &Repository)| SourceStatus {
-            source: format!("git/{name}"),
+            source: match one.project.as_str() {
+                "" => format!("git/{name}"),
+                project => format!("gerrit/{project}"),
+            },
             fresh_at: one.fresh_at.map(rpc::timestamp),
+            audited_at: one.audited_at.map(rpc::timestamp),
+            repaired: one.repaired,
             error: match one.error.as_str() {
                 "" => errors.remove(name).unwrap_or_default(),
                 ours => ours.to_owned(),
             },
         };
-        state.repositories.iter().map(source).collect()
+        let mut statuses: Vec<SourceStatus> = state.repositories.iter().map(source).collect();
+        statuses.sort_by(|one, other| one.source.cmp(&other.source));
+        statuses
     }
 }

@@ -8,13 +8,13 @@ use std::{
 
 use api::{
     gitmirror::{
-        Checkpoint, ListCommitsRequest, ListCommitsResponse, ListRepositoriesRequest,
+        Checkpoint, File, ListCommitsRequest, ListCommitsResponse, ListRepositoriesRequest,
         ListRepositoriesResponse, ReadFilesRequest, ReadFilesResponse, RefUpdate, Repository, TickleRequest,
         TickleResponse, UploadBundleRequest, UploadBundleResponse, WatchRefsRequest, WatchRefsResponse,
         mirror_service_server::{MirrorService, MirrorServiceServer},
         watch_refs_response::Event,
     },
-    maintpb::GitCommit,
+    maintpb::{GitCommit, GitDiffTree, GitDiffTreeFile},
 };
 use futures_util::{StreamExt as _, stream, stream::BoxStream};
 use rpc::Identity;
@@ -37,6 +37,10 @@ struct State {
     commits: HashMap<String, (GitCommit, Vec<String>)>,
     /// Repositories that are still being cloned.
     incomplete: BTreeSet<String>,
+    /// What is in the files of commits.
+    files: HashMap<(String, String), String>,
+    /// The projects at a Gerrit that repositories are.
+    projects: BTreeMap<String, String>,
     tickled: Vec<String>,
     lists: usize,
     made: u64,
@@ -79,6 +83,16 @@ impl FakeMirror {
         name
     }
 
+    /// Makes a commit that changes a file.
+    pub(crate) fn commit_file(&self, parents: &[&str], path: &str, content: &str) -> String {
+        let name = self.commit(parents);
+        let mut state = self.state();
+        let file = GitDiffTreeFile { file: path.into(), added: 1, ..Default::default() };
+        state.commits.get_mut(&name).unwrap().0.diff_tree = Some(GitDiffTree { file: vec![file] });
+        state.files.insert((name.clone(), path.into()), content.into());
+        name
+    }
+
     /// Makes a line of commits.
     pub(crate) fn line(&self, mut parent: Option<String>, count: usize) -> Vec<String> {
         let mut line = Vec::new();
@@ -97,14 +111,33 @@ impl FakeMirror {
     }
 
     pub(crate) fn push(&self, repository: &str, name: &str, commit: &str) {
-        let mut state = self.state();
-        state.refs.entry(repository.into()).or_default().insert(name.into(), commit.into());
+        self.push_untold(repository, name, commit);
         self.tell(repository, name, commit);
     }
 
+    /// A ref moves, and nobody hears of it.
+    pub(crate) fn push_untold(&self, repository: &str, name: &str, commit: &str) {
+        self.state().refs.entry(repository.into()).or_default().insert(name.into(), commit.into());
+    }
+
+    /// The repository is a project at a Gerrit from now on.
+    pub(crate) fn set_gerrit(&self, repository: &str, project: &str) {
+        self.state().projects.insert(repository.into(), project.into());
+    }
+
+    /// What a file of a commit holds from now on.
+    pub(crate) fn set_file(&self, commit: &str, path: &str, content: &str) {
+        self.state().files.insert((commit.into(), path.into()), content.into());
+    }
+
     pub(crate) fn delete(&self, repository: &str, name: &str) {
-        self.state().refs.get_mut(repository).unwrap().remove(name);
+        self.delete_untold(repository, name);
         self.tell(repository, name, "");
+    }
+
+    /// A ref goes away, and nobody hears of it.
+    pub(crate) fn delete_untold(&self, repository: &str, name: &str) {
+        self.state().refs.get_mut(repository).unwrap().remove(name);
     }
 
     fn tell(&self, repository: &str, name: &str, commit: &str) {
@@ -162,6 +195,7 @@ impl MirrorService for FakeMirror {
         let state = self.state();
         let repositories = state.refs.keys().map(|name| Repository {
             name: name.clone(),
+            gerrit_project: state.projects.get(name).cloned().unwrap_or_default(),
             origin: format!("https://github.com/example/{name}.git"),
             fetched_at: (!state.incomplete.contains(name))
                 .then_some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
@@ -210,8 +244,17 @@ impl MirrorService for FakeMirror {
         Ok(Response::new(stream::iter(responses).boxed()))
     }
 
-    async fn read_files(&self, _: Request<ReadFilesRequest>) -> Result<Response<ReadFilesResponse>, Status> {
-        Err(Status::unimplemented("maintnerd reads no files"))
+    async fn read_files(
+        &self,
+        request: Request<ReadFilesRequest>,
+    ) -> Result<Response<ReadFilesResponse>, Status> {
+        let ReadFilesRequest { commit, paths, .. } = request.into_inner();
+        let state = self.state();
+        let content = |path: &String| state.files.get(&(commit.clone(), path.clone()));
+        let files = paths
+            .iter()
+            .filter_map(|path| Some(File { path: path.clone(), content: content(path)?.clone().into() }));
+        Ok(Response::new(ReadFilesResponse { files: files.collect(), tree: String::new() }))
     }
 
     async fn upload_bundle(

@@ -1,10 +1,12 @@
 //! maintnerd over real sockets and a real log, with a gitmirror that keeps its contract in memory.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod audit;
 mod bot;
 mod fake;
 mod follow;
 mod follower;
+mod gerrit;
 mod git;
 mod go;
 mod kill;
@@ -20,7 +22,7 @@ use api::{
         MutationFilter, WatchMutationsRequest, WatchMutationsResponse,
         mutation_service_client::MutationServiceClient, watch_mutations_response::Event,
     },
-    maintpb::Mutation,
+    maintpb::{GitRef, Mutation},
 };
 use fake::FakeMirror;
 use maintnerd::{Config, Limits, LogsConfig, Server};
@@ -162,6 +164,21 @@ impl Watch {
         within(self.stream.message()).await.unwrap().unwrap()
     }
 
+    /// What the next mutations are about, up to one whose words hold these.
+    pub(crate) async fn until(&mut self, wanted: &str) -> Vec<String> {
+        let mut all = Vec::new();
+        let found = async {
+            while !all.iter().any(|words: &String| words.contains(wanted)) {
+                if let Some(Event::Batch(batch)) = self.next().await.event {
+                    all.extend(all_words(&batch.mutations));
+                }
+            }
+        };
+        let found = tokio::time::timeout(PATIENCE, found).await;
+        assert!(found.is_ok(), "`{wanted}` did not come, but {all:?}");
+        all
+    }
+
     /// The next so many mutations, and the token after them.
     pub(crate) async fn take(&mut self, count: usize) -> (Vec<Mutation>, String) {
         let mut all = Vec::new();
@@ -193,14 +210,26 @@ pub(crate) fn words(mutation: &Mutation) -> String {
     if let Some(commit) = mutation.git.as_ref().and_then(|git| git.commit.as_ref()) {
         return format!("commit {}", &commit.sha1[..8]);
     }
+    if let Some(gerrit) = &mutation.gerrit {
+        let commits: Vec<_> =
+            gerrit.commits.iter().map(|commit| format!("commit {}", &commit.sha1[..8])).collect();
+        let comments =
+            gerrit.comments.iter().map(|comment| format!("{} says {}", comment.uuid, comment.message));
+        let said = commits.into_iter().chain(comments).chain(moves(&gerrit.refs, &gerrit.deleted_refs));
+        return format!("{}: {}", gerrit.project, said.collect::<Vec<_>>().join(", "));
+    }
     if let Some(repository) = &mutation.repository {
-        let moved = repository.refs.iter().map(|one| format!("{}={}", one.r#ref, &one.sha1[..8]));
-        let gone = repository.deleted_refs.iter().map(|name| format!("{name} gone"));
-        return format!("{}: {}", repository.repository, moved.chain(gone).collect::<Vec<_>>().join(", "));
+        let said = moves(&repository.refs, &repository.deleted_refs);
+        return format!("{}: {}", repository.repository, said.join(", "));
     }
     mutation.build_result.as_ref().map_or_else(String::new, |result| {
         format!("build {}.{} {}", result.build, result.attempt, result.outcome)
     })
+}
+
+fn moves(refs: &[GitRef], gone: &[String]) -> Vec<String> {
+    let moved = refs.iter().map(|one| format!("{}={}", one.r#ref, &one.sha1[..8]));
+    moved.chain(gone.iter().map(|name| format!("{name} gone"))).collect()
 }
 
 pub(crate) fn all_words(mutations: &[Mutation]) -> Vec<String> {
