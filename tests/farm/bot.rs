@@ -15,13 +15,13 @@ use testkit::{Farm, Options, farm};
 use crate::simple;
 
 /// The bot and what it prints. Dropping it kills it.
-struct Bot {
+pub(crate) struct Bot {
     process: Child,
     output: PathBuf,
 }
 
 impl Bot {
-    fn start(farm: &Farm, program: &Path, home: &Path, output: &str) -> Self {
+    pub(crate) fn start(farm: &Farm, program: &Path, home: &Path, output: &str) -> Self {
         let mut command = Command::new(program);
         command
             .args([farm.url.as_str().as_ref(), home.join("copy").as_os_str()])
@@ -44,7 +44,7 @@ impl Bot {
         Self { process, output }
     }
 
-    fn printed(&self) -> String {
+    pub(crate) fn printed(&self) -> String {
         std::fs::read_to_string(&self.output).expect("read what the bot printed")
     }
 
@@ -73,7 +73,7 @@ async fn a_bot_prints_results_and_votes_and_nothing_again_when_it_is_started_aga
     drop(bot);
     assert_eq!(farm.stop(), Some(0));
 
-    // No Gerrit is read yet: what would come from one is put into the log while nobody else has it.
+    // What a Gerrit would bring is put into the log while nobody else has it.
     let review: Vec<_> =
         Generator::new(3, Scale::TINY).filter(|mutation| mutation.gerrit.is_some()).collect();
     let log = Log::open(&farm.data().join("maintnerd/log"), maintner::Options::default()).unwrap();

@@ -4,6 +4,7 @@ mod bad_input;
 mod bot;
 mod commands;
 mod first_build;
+mod gerrit;
 mod go;
 mod mutation_log;
 mod postgres;

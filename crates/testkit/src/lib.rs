@@ -2,11 +2,13 @@
 
 pub mod browser;
 pub mod farm;
+pub mod gerrit;
 pub mod git;
 pub mod postgres;
 pub mod skip;
 
 pub use farm::{Farm, Options};
+pub use gerrit::Gerrit;
 pub use git::Repository;
 pub use postgres::Postgres;
 pub use skip::{long, skipped};
