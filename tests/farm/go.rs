@@ -178,8 +178,10 @@ async fn kill_a_buildlet_that_helps(farm: &Farm) {
     let pid =
         farm.buildlets().into_iter().find(|(name, _)| *name == machine).expect("is a buildlet of ours").1;
     let folder = farm.data().join("buildlets").join(&machine);
+    // Before that nothing is lost: it would just begin once it is back.
+    let works = || processes_of(&folder).iter().any(|process| !process.names(&folder));
+    farm::wait_until("its command runs", farm::PATIENCE, works).await;
     let ran: Vec<_> = processes_of(&folder).into_iter().map(|process| process.pid).collect();
-    assert!(ran.len() > 1, "the shard's processes are seen: {ran:?}");
     let killed = Instant::now();
     farm::signal(pid, Signal::KILL);
     let bound = Duration::from_secs(5);
@@ -282,19 +284,23 @@ impl Process {
         Some(Self { pid, parent, command: String::from_utf8_lossy(&command).into_owned() })
     }
 
+    /// Whether its command line names a folder.
+    fn names(&self, folder: &Path) -> bool {
+        self.command.contains(&*folder.to_string_lossy())
+    }
+
     /// Whether it, or one that it descends from, was told of a folder. Its own working folder says nothing: in a
     /// namespace it has a name of its own.
-    fn is_of(&self, folder: &str) -> bool {
-        self.command.contains(folder) || Self::of(self.parent).is_some_and(|parent| parent.is_of(folder))
+    fn is_of(&self, folder: &Path) -> bool {
+        self.names(folder) || Self::of(self.parent).is_some_and(|parent| parent.is_of(folder))
     }
 }
 
 /// Processes of this machine that descend from one whose command names a folder.
 fn processes_of(folder: &Path) -> Vec<Process> {
-    let folder = folder.display().to_string();
     let all = std::fs::read_dir("/proc").expect("read /proc").flatten();
     let all = all.filter_map(|entry| Process::of(entry.file_name().to_str()?.parse().ok()?));
-    all.filter(|process| process.is_of(&folder)).collect()
+    all.filter(|process| process.is_of(folder)).collect()
 }
 
 /// A process that runs a program of a name, and descends from one whose command names a folder.
