@@ -17,6 +17,7 @@ mod notes;
 mod parse;
 mod payloads;
 mod pool;
+mod rows;
 mod strings;
 mod table;
 mod wire;
@@ -25,7 +26,8 @@ pub use builds::{Attempt, AttemptKey, ResultError, check_result};
 pub use commits::{Commit, FileChange};
 pub use corpus::{Corpus, Statistics};
 pub use decode::Batch;
-pub use freeze::{FROZEN_VERSION, FrozenCommits, Sections};
+pub(crate) use freeze::FROZEN_VERSION;
+pub use freeze::{Frozen, Sections};
 pub use gerrit::{
     Change, Gerrit, InlineComment, Message, Meta, PatchSet, Project, Vote, change_of_ref, keeps_ref,
 };

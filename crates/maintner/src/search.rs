@@ -14,9 +14,8 @@ pub fn comments_with_word<'a>(corpus: &'a Corpus, word: &str, threads: usize) ->
     let finder = Finder::new(word);
     let total = github.comment_count();
     let share = total.div_ceil(threads.max(1)).max(1);
-    let find = |start: usize| -> Vec<Comment<'a>> {
-        let some = github.comments_in(start..(start + share).min(total));
-        some.filter(|comment| has_word(&finder, comment.body_bytes())).collect()
+    let find = |start: usize| {
+        github.comments_whose(start..(start + share).min(total), |text| has_word(&finder, text))
     };
     let find = &find;
     thread::scope(|scope| {

@@ -5,10 +5,10 @@
 //! never the only place of anything.
 
 use std::{
-    borrow::Cow,
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
 
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Corpus, Log, ReplayError, Replayed,
-    core::{FROZEN_VERSION, FrozenCommits},
+    core::{FROZEN_VERSION, Frozen},
     log::{SegmentFile, segment_files},
     map,
     replay::{replay_segments, threads},
@@ -117,21 +117,62 @@ fn load(path: &Path, segments: &[SegmentFile]) -> Result<Option<(Corpus, usize)>
     }
     let covered = header.segments.len();
     let own = segments.get(..covered).ok_or("covers segments that are not there")?;
-    let mut attached = Vec::with_capacity(covered);
-    for (segment, source) in own.iter().zip(&header.segments) {
+    let start = bytes.len() - body.len();
+    let (sections, attached) = thread::scope(|scope| {
+        let attached = scope.spawn(|| attach(own, &header.segments));
+        let sections = map_sections(&file, start, body.len(), &header.sections);
+        let attached = attached.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok::<_, &'static str>((sections?, attached?))
+    })?;
+    let corpus = Corpus::thaw(sections, attached).ok_or("makes no sense")?;
+    Ok(Some((corpus, covered)))
+}
+
+/// The contents of the segments, if they are those that the snapshot was made from.
+fn attach(segments: &[SegmentFile], sources: &[Source]) -> Result<Vec<Bytes>, &'static str> {
+    let attach = |(segment, source): (&SegmentFile, &Source)| {
         let bytes = segment.load().map_err(|_| "covers a segment that cannot be read")?;
         if segment.grows || describe(segment, &bytes) != *source {
             return Err("covers another segment");
         }
-        attached.push(bytes);
-    }
-    let sections = header.sections.iter().map(|section| {
-        let end = section.offset.checked_add(section.len)?;
-        Some((section, body.get(section.offset..end)?))
-    });
-    let sections: Vec<(&Section, &[u8])> = sections.collect::<Option<_>>().ok_or("is cut short")?;
-    let corpus = thaw(&sections, attached)?;
-    Ok(Some((corpus, covered)))
+        Ok(bytes)
+    };
+    segments.iter().zip(sources).map(attach).collect()
+}
+
+/// Maps and checks all sections, with all processors, the longest first so that none is left alone with it.
+fn map_sections(
+    file: &File,
+    start: usize,
+    len: usize,
+    sections: &[Section],
+) -> Result<Vec<(u32, map::Section)>, &'static str> {
+    let mut order: Vec<&Section> = sections.iter().collect();
+    order.sort_by_key(|section| std::cmp::Reverse(section.len));
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut mapped = Vec::new();
+        while let Some(section) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if section.offset.checked_add(section.len).is_none_or(|end| end > len) {
+                return Err("is cut short");
+            }
+            let offset = (start + section.offset) as u64;
+            let bytes = map::Section::map(file, offset, section.len).map_err(|_| "cannot be mapped")?;
+            if crc32fast::hash(&bytes) != section.checksum {
+                return Err("is damaged");
+            }
+            mapped.push((section.tag, bytes));
+        }
+        Ok(mapped)
+    };
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..threads()).map(|_| scope.spawn(work)).collect();
+        let mut all = work()?;
+        for other in others {
+            all.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(all)
+    })
 }
 
 /// The header, and all that comes after it.
@@ -151,37 +192,6 @@ fn read_header(bytes: &[u8]) -> Result<(Header, &[u8]), &'static str> {
 
 fn body_start(header: usize) -> usize {
     (MAGIC.len() + 8 + header).next_multiple_of(ALIGNMENT)
-}
-
-/// Two threads check and thaw about half of the bytes each: one the commits, the other all else.
-fn thaw(sections: &[(&Section, &[u8])], attached: Vec<Bytes>) -> Result<Corpus, &'static str> {
-    let (commits, others): (Vec<_>, Vec<_>) =
-        sections.iter().partition(|(section, _)| FrozenCommits::has(section.tag));
-    let are_whole = |part: &[(&Section, &[u8])]| {
-        part.iter().all(|(section, bytes)| crc32fast::hash(bytes) == section.checksum)
-    };
-    thread::scope(|scope| {
-        let commits = scope.spawn(|| {
-            let sections: Vec<(u32, &[u8])> =
-                commits.iter().map(|(section, bytes)| (section.tag, *bytes)).collect();
-            are_whole(&commits).then(|| FrozenCommits::thaw(&sections)).ok_or("is damaged")
-        });
-        let sections: Vec<(u32, &[u8])> =
-            others.iter().map(|(section, bytes)| (section.tag, *bytes)).collect();
-        if !are_whole(&others) {
-            return Err("is damaged");
-        }
-        let mut failed = "makes no sense";
-        let wait = || match commits.join() {
-            Ok(Ok(thawed)) => thawed,
-            Ok(Err(why)) => {
-                failed = why;
-                None
-            }
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
-        Corpus::thaw(&sections, attached, wait).ok_or(failed)
-    })
 }
 
 fn describe(segment: &SegmentFile, bytes: &Bytes) -> Source {
@@ -214,9 +224,11 @@ fn store(corpus: &Corpus, segments: &[SegmentFile], path: &Path) -> io::Result<(
         sources.push(describe(segment, &bytes));
     }
     let mut offset = 0usize;
-    let section = |(tag, bytes): &(u32, Cow<'_, [u8]>)| {
-        let section = Section { tag: *tag, offset, len: bytes.len(), checksum: crc32fast::hash(bytes) };
-        offset = (offset + bytes.len()).next_multiple_of(ALIGNMENT);
+    let section = |frozen: &Frozen<'_>| {
+        let mut checksum = crc32fast::Hasher::new();
+        frozen.parts.iter().for_each(|part| checksum.update(part));
+        let section = Section { tag: frozen.tag, offset, len: len(frozen), checksum: checksum.finalize() };
+        offset = (offset + section.len).next_multiple_of(ALIGNMENT);
         section
     };
     let header = Header {
@@ -236,23 +248,29 @@ fn store(corpus: &Corpus, segments: &[SegmentFile], path: &Path) -> io::Result<(
     written
 }
 
-fn write_file(path: &Path, header: &[u8], frozen: &[(u32, Cow<'_, [u8]>)]) -> io::Result<()> {
+fn len(frozen: &Frozen<'_>) -> usize {
+    frozen.parts.iter().map(|part| part.len()).sum()
+}
+
+fn write_file(path: &Path, header: &[u8], frozen: &[Frozen<'_>]) -> io::Result<()> {
     let mut file = io::BufWriter::new(File::create(path)?);
     file.write_all(&MAGIC)?;
     file.write_all(&(header.len() as u32).to_le_bytes())?;
     file.write_all(&crc32fast::hash(header).to_le_bytes())?;
     file.write_all(header)?;
     let mut padding = body_start(header.len()) - MAGIC.len() - 8 - header.len();
-    for (_, bytes) in frozen {
+    for section in frozen {
         file.write_all(&[0; ALIGNMENT][..padding])?;
-        file.write_all(bytes)?;
-        padding = bytes.len().next_multiple_of(ALIGNMENT) - bytes.len();
+        for part in &section.parts {
+            file.write_all(part)?;
+        }
+        padding = len(section).next_multiple_of(ALIGNMENT) - len(section);
     }
     file.into_inner()?.sync_all()
 }
 
 /// Writes a snapshot when this much of the log is not in the last one.
-const WORTH_IT: u64 = 128 * 1024 * 1024;
+pub(crate) const WORTH_IT: u64 = 128 * 1024 * 1024;
 
 /// Keeps the snapshot of a log young, until cancelled. One that cannot be written is only said: it is never needed.
 pub async fn keep(log: Log, cancel: CancellationToken) {
@@ -285,7 +303,7 @@ pub async fn keep(log: Log, cancel: CancellationToken) {
 }
 
 /// How many bytes of log the snapshot in `dir` says it covers; whether it is right will be seen when it is used.
-fn covered(dir: &Path) -> u64 {
+pub(crate) fn covered(dir: &Path) -> u64 {
     let header = || {
         let bytes = map::frozen(&File::open(dir.join(FILE)).ok()?).ok()?;
         let (header, _) = read_header(&bytes).ok()?;

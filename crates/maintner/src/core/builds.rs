@@ -25,7 +25,7 @@ struct Entry {
     is_try: bool,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Builds {
     attempts: BTreeMap<AttemptKey, Entry>,
     /// So that the results of a commit are found without looking at all.

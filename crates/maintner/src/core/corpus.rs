@@ -19,7 +19,7 @@ use super::{
 };
 
 /// Everything that a log says.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Corpus {
     pub(super) strings: Strings,
     pub(super) payloads: Payloads,
@@ -82,6 +82,7 @@ impl Corpus {
     /// Applies mutations that were taken apart, whose bytes lie in an attached piece.
     pub fn apply_batch(&mut self, batch: &Batch<'_>) {
         self.statistics.mutations += batch.mutations();
+        self.commits.warm(batch);
         for step in &batch.steps {
             match step {
                 Step::Commit(at) => self.apply_commits(batch, &(*at..at + 1), 0),

@@ -145,6 +145,46 @@ impl<'a> Batch<'a> {
         added
     }
 
+    /// Forgets all that was added, and keeps the memory for what comes next.
+    pub fn clear(&mut self) {
+        let Self {
+            steps,
+            issues,
+            comments,
+            events,
+            reviews,
+            users,
+            labels,
+            numbers,
+            repositories,
+            commits,
+            parents,
+            notes,
+            refs,
+            gone,
+            inline,
+            results,
+            mutations,
+        } = self;
+        steps.clear();
+        issues.clear();
+        comments.clear();
+        events.clear();
+        reviews.clear();
+        users.clear();
+        labels.clear();
+        numbers.clear();
+        repositories.clear();
+        commits.clear();
+        parents.clear();
+        notes.clear();
+        refs.clear();
+        gone.clear();
+        inline.clear();
+        results.clear();
+        *mutations = 0;
+    }
+
     /// How many mutations were added.
     pub fn mutations(&self) -> u64 {
         self.mutations

@@ -1,13 +1,14 @@
-//! A corpus as plain bytes, and back: the arenas as they are, and what finds things in them made anew.
+//! A corpus as plain bytes, and back: the arenas and their tables as they are, and what is in order made anew.
 //!
 //! What refers to the log goes on referring to it: the same pieces must be attached, in the same order.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use api::maintpb::{BuildResult, GerritMutation, GitRef, RepositoryMutation};
 use bytes::Bytes;
 use prost::Message;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use types::CommitHash;
+use zerocopy::IntoBytes;
 
 use super::{
     builds::Builds,
@@ -16,13 +17,16 @@ use super::{
     gerrit, github,
     payloads::Payloads,
     pool::Pool,
+    rows::{Plain, Rows},
     strings::Strings,
+    table::Table,
 };
+use crate::map::Section;
 
 /// Changes whenever the meaning of the bytes does.
-pub const FROZEN_VERSION: u32 = 2;
+pub(crate) const FROZEN_VERSION: u32 = 3;
 
-/// What a section holds. The order is that of the parts of a corpus.
+/// What a section holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 enum Tag {
@@ -60,48 +64,77 @@ enum Tag {
     Attached,
     InlineComments,
     InlineCommentsFree,
+    // Where things are found, by the hash of what they are found by.
+    TextTable = 100,
+    CommitTable,
+    IssueTable,
+    CommentTable,
+    EventTable,
+    ReviewTable,
+    UserTable,
+    ChangeTable,
+    ReferenceTable,
 }
 
-/// A corpus as sections of bytes, each with a number that says what it is.
-pub type Sections<'a> = Vec<(u32, Cow<'a, [u8]>)>;
-
-/// The commits of a corpus, which are half of it: another thread may thaw them.
+/// A section of a frozen corpus.
 #[derive(Debug)]
-pub struct FrozenCommits(Commits);
+pub struct Frozen<'a> {
+    /// What it is.
+    pub(crate) tag: u32,
+    /// Its bytes, in two parts of which either may be empty.
+    pub(crate) parts: [Cow<'a, [u8]>; 2],
+}
 
-impl FrozenCommits {
-    /// Whether these commits come from the section with this number.
-    pub fn has(tag: u32) -> bool {
-        [Tag::Commits, Tag::Parents, Tag::Notes].iter().any(|own| *own as u32 == tag)
+impl Frozen<'_> {
+    /// Whether it only says where others are found: equal corpora may differ in it.
+    pub fn is_index(&self) -> bool {
+        self.tag >= Tag::TextTable as u32
     }
 
-    /// Those of these sections. Nothing if one is missing or makes no sense.
-    pub fn thaw(sections: &[(u32, &[u8])]) -> Option<Self> {
-        let thawed = Thawed(sections);
-        let (rows, parents) = (thawed.rows(Tag::Commits)?, thawed.rows(Tag::Parents)?);
-        Commits::from_parts(rows, parents, thawed.rows(Tag::Notes)?).map(Self)
+    /// What it is, and its bytes.
+    pub fn to_bytes(&self) -> (u32, Vec<u8>) {
+        (self.tag, self.parts.concat())
     }
 }
 
-fn rows<T: IntoBytes + Immutable>(rows: &[T]) -> Cow<'_, [u8]> {
-    Cow::Borrowed(rows.as_bytes())
+/// A corpus as sections of bytes.
+pub type Sections<'a> = Vec<Frozen<'a>>;
+
+fn frozen(tag: Tag, parts: [Cow<'_, [u8]>; 2]) -> Frozen<'_> {
+    Frozen { tag: tag as u32, parts }
+}
+
+fn owned<'a>(tag: Tag, bytes: Vec<u8>) -> Frozen<'a> {
+    frozen(tag, [Cow::Owned(bytes), Cow::Borrowed(&[])])
+}
+
+fn rows<T: Plain>(tag: Tag, rows: &Rows<T>) -> Frozen<'_> {
+    frozen(tag, rows.parts().map(|part| Cow::Borrowed(part.as_bytes())))
+}
+
+fn table(tag: Tag, table: &Table) -> Frozen<'_> {
+    frozen(tag, [Cow::Borrowed(table.slots().as_bytes()), Cow::Borrowed(&[])])
 }
 
 /// The free places of a pool: for each size how many, and where.
-fn free<T>(pool: &Pool<T>) -> Cow<'_, [u8]> {
+fn free<T>(tag: Tag, pool: &Pool<T>) -> Frozen<'_> {
     let words = pool
         .free
         .iter()
         .flat_map(|places| std::iter::once(places.len() as u32).chain(places.iter().copied()));
-    Cow::Owned(words.flat_map(u32::to_le_bytes).collect())
+    owned(tag, words.flat_map(u32::to_le_bytes).collect())
 }
 
-fn messages<M: Message>(all: impl Iterator<Item = M>) -> Cow<'static, [u8]> {
+fn messages<'a, M: Message>(tag: Tag, all: impl Iterator<Item = M>) -> Frozen<'a> {
     let mut bytes = Vec::new();
     for one in all {
         bytes.extend(one.encode_length_delimited_to_vec());
     }
-    Cow::Owned(bytes)
+    owned(tag, bytes)
+}
+
+fn to_refs(refs: &BTreeMap<String, CommitHash>) -> Vec<GitRef> {
+    refs.iter().map(|(name, hash)| GitRef { r#ref: name.clone(), sha1: hash.to_string() }).collect()
 }
 
 impl Corpus {
@@ -113,40 +146,46 @@ impl Corpus {
         sections.extend(self.freeze_gerrit());
         let statistics = self.statistics;
         let counts = [statistics.mutations, statistics.skipped, statistics.malformed];
-        let plain = self.repositories.iter().map(|(name, refs)| {
-            let refs = refs.iter().map(|(name, hash)| GitRef { r#ref: name.clone(), sha1: hash.to_string() });
-            RepositoryMutation { repository: name.clone(), refs: refs.collect(), deleted_refs: Vec::new() }
+        let plain = self.repositories.iter().map(|(name, refs)| RepositoryMutation {
+            repository: name.clone(),
+            refs: to_refs(refs),
+            deleted_refs: Vec::new(),
         });
-        let own: [(Tag, Cow<'_, [u8]>); 9] = [
-            (Tag::Text, Cow::Borrowed(self.strings.bytes.as_bytes())),
-            (Tag::TextEnds, rows(&self.strings.ends)),
-            (Tag::Commits, rows(&self.commits.rows)),
-            (Tag::Parents, rows(&self.commits.parents)),
-            (Tag::Notes, rows(&self.commits.notes)),
-            (Tag::PlainRefs, messages(plain)),
-            (Tag::Results, messages(self.builds.results(&self.strings))),
-            (Tag::Statistics, Cow::Owned(counts.as_bytes().to_vec())),
-            (Tag::Attached, Cow::Owned(attached.as_bytes().to_vec())),
-        ];
-        sections.extend(own.map(|(tag, bytes)| (tag as u32, bytes)));
+        sections.extend([
+            frozen(Tag::Text, [Cow::Borrowed(self.strings.bytes.as_bytes()), Cow::Borrowed(&[])]),
+            rows(Tag::TextEnds, &self.strings.ends),
+            table(Tag::TextTable, &self.strings.table),
+            rows(Tag::Commits, &self.commits.rows),
+            rows(Tag::Parents, &self.commits.parents),
+            rows(Tag::Notes, &self.commits.notes),
+            table(Tag::CommitTable, &self.commits.table),
+            messages(Tag::PlainRefs, plain),
+            messages(Tag::Results, self.builds.results(&self.strings)),
+            owned(Tag::Statistics, counts.as_bytes().to_vec()),
+            owned(Tag::Attached, attached.as_bytes().to_vec()),
+        ]);
         Some(sections)
     }
 
     fn freeze_github(&self) -> Sections<'_> {
         let state = &self.github;
-        let sections: [(Tag, Cow<'_, [u8]>); 10] = [
-            (Tag::Repositories, rows(&state.repositories)),
-            (Tag::Issues, rows(&state.issues)),
-            (Tag::Comments, rows(&state.comments)),
-            (Tag::Events, rows(&state.events)),
-            (Tag::Reviews, rows(&state.reviews)),
-            (Tag::Users, rows(&state.users)),
-            (Tag::Labels, rows(&state.labels)),
-            (Tag::Milestones, rows(&state.milestones)),
-            (Tag::GithubLists, rows(&state.lists.cells)),
-            (Tag::GithubFree, free(&state.lists)),
-        ];
-        sections.into_iter().map(|(tag, bytes)| (tag as u32, bytes)).collect()
+        vec![
+            rows(Tag::Repositories, &state.repositories),
+            rows(Tag::Issues, &state.issues),
+            rows(Tag::Comments, &state.comments),
+            rows(Tag::Events, &state.events),
+            rows(Tag::Reviews, &state.reviews),
+            rows(Tag::Users, &state.users),
+            rows(Tag::Labels, &state.labels),
+            rows(Tag::Milestones, &state.milestones),
+            rows(Tag::GithubLists, &state.lists.cells),
+            free(Tag::GithubFree, &state.lists),
+            table(Tag::IssueTable, &state.issue_table),
+            table(Tag::CommentTable, &state.comment_table),
+            table(Tag::EventTable, &state.event_table),
+            table(Tag::ReviewTable, &state.review_table),
+            table(Tag::UserTable, &state.user_table),
+        ]
     }
 
     fn freeze_gerrit(&self) -> Sections<'_> {
@@ -154,96 +193,87 @@ impl Corpus {
         let waiting = state.waiting.iter().flat_map(|(commit, changes)| {
             [*commit, changes.len() as u32].into_iter().chain(changes.iter().copied())
         });
-        let refs = state.refs.iter().map(|refs| {
-            let refs = refs.iter().map(|(name, hash)| GitRef { r#ref: name.clone(), sha1: hash.to_string() });
-            GerritMutation { refs: refs.collect(), ..GerritMutation::default() }
-        });
-        let sections: [(Tag, Cow<'_, [u8]>); 15] = [
-            (Tag::InlineComments, rows(&state.comments.cells)),
-            (Tag::InlineCommentsFree, free(&state.comments)),
-            (Tag::Projects, rows(&state.projects)),
-            (Tag::Changes, rows(&state.changes)),
-            (Tag::References, rows(&state.references)),
-            (Tag::PatchSets, rows(&state.patch_sets.cells)),
-            (Tag::PatchSetsFree, free(&state.patch_sets)),
-            (Tag::Votes, rows(&state.votes.cells)),
-            (Tag::VotesFree, free(&state.votes)),
-            (Tag::Roles, rows(&state.roles.cells)),
-            (Tag::RolesFree, free(&state.roles)),
-            (Tag::GerritLists, rows(&state.lists.cells)),
-            (Tag::GerritFree, free(&state.lists)),
-            (Tag::Waiting, Cow::Owned(waiting.flat_map(u32::to_le_bytes).collect())),
-            (Tag::ProjectRefs, messages(refs)),
-        ];
-        sections.into_iter().map(|(tag, bytes)| (tag as u32, bytes)).collect()
+        let refs =
+            state.refs.iter().map(|refs| GerritMutation { refs: to_refs(refs), ..GerritMutation::default() });
+        vec![
+            rows(Tag::Projects, &state.projects),
+            rows(Tag::Changes, &state.changes),
+            rows(Tag::References, &state.references),
+            rows(Tag::PatchSets, &state.patch_sets.cells),
+            free(Tag::PatchSetsFree, &state.patch_sets),
+            rows(Tag::Votes, &state.votes.cells),
+            free(Tag::VotesFree, &state.votes),
+            rows(Tag::Roles, &state.roles.cells),
+            free(Tag::RolesFree, &state.roles),
+            rows(Tag::GerritLists, &state.lists.cells),
+            free(Tag::GerritFree, &state.lists),
+            owned(Tag::Waiting, waiting.flat_map(u32::to_le_bytes).collect()),
+            messages(Tag::ProjectRefs, refs),
+            rows(Tag::InlineComments, &state.comments.cells),
+            free(Tag::InlineCommentsFree, &state.comments),
+            table(Tag::ChangeTable, &state.table),
+            table(Tag::ReferenceTable, &state.reference_table),
+        ]
     }
 
-    /// The corpus that these sections were, but for the commits, which were thawed elsewhere, with the pieces of the
-    /// log attached that it was read from. `commits` may wait for them. Nothing if a section is missing or makes no
-    /// sense, or if a piece has another length.
-    pub fn thaw(
-        sections: &[(u32, &[u8])],
+    /// The corpus that these sections were, with the pieces of the log attached that it was read from. Uses the
+    /// sections where they lie. Nothing if one is missing or makes no sense, or if a piece has another length.
+    pub(crate) fn thaw(
+        sections: impl IntoIterator<Item = (u32, Section)>,
         attached: Vec<Bytes>,
-        commits: impl FnOnce() -> Option<FrozenCommits>,
     ) -> Option<Self> {
-        let thawed = Thawed(sections);
-        let lengths: Vec<u64> = attached.iter().map(|piece| piece.len() as u64).collect();
-        if thawed.rows::<u64>(Tag::Attached)? != lengths {
+        let mut thawed = Thawed(sections.into_iter().collect());
+        let lengths = attached.iter().map(|piece| piece.len() as u64);
+        if !thawed.rows::<u64>(Tag::Attached)?.iter().copied().eq(lengths) {
             return None;
         }
         let mut payloads = Payloads::default();
         for piece in attached {
             payloads.attach(piece);
         }
-        let text = String::from_utf8(thawed.get(Tag::Text)?.to_vec()).ok()?;
-        let mut strings = Strings::from_parts(text, thawed.rows(Tag::TextEnds)?)?;
+        let commits = thawed.commits()?;
+        let mut strings = thawed.strings()?;
         let github = thawed.github(&strings)?;
-        let mut gerrit = thawed.gerrit()?;
+        let gerrit = thawed.gerrit(commits.rows.len())?;
         let mut builds = Builds::default();
         for result in thawed.messages::<BuildResult>(Tag::Results)? {
             builds.add(&mut strings, &result);
         }
-        let mut repositories = std::collections::BTreeMap::new();
+        let mut repositories = BTreeMap::new();
         for one in thawed.messages::<RepositoryMutation>(Tag::PlainRefs)? {
-            repositories.insert(one.repository, refs(&one.refs)?);
+            repositories.insert(one.repository, from_refs(&one.refs)?);
         }
-        let commits = commits()?.0;
-        gerrit.index(commits.rows.len())?;
-        let counts: [u64; 3] = thawed.rows(Tag::Statistics)?.try_into().ok()?;
-        let [mutations, skipped, malformed] = counts;
+        let counts = thawed.rows::<u64>(Tag::Statistics)?;
+        let [mutations, skipped, malformed] = [*counts.get(0)?, *counts.get(1)?, *counts.get(2)?];
         let statistics = Statistics { mutations, skipped, malformed };
         Some(Self { strings, payloads, commits, github, gerrit, builds, repositories, statistics })
     }
 }
 
-fn refs(all: &[GitRef]) -> Option<std::collections::BTreeMap<String, types::CommitHash>> {
+fn from_refs(all: &[GitRef]) -> Option<BTreeMap<String, CommitHash>> {
     all.iter().map(|one| Some((one.r#ref.clone(), one.sha1.parse().ok()?))).collect()
 }
 
-/// Sections that are read again.
-struct Thawed<'a>(&'a [(u32, &'a [u8])]);
+/// Sections that are used again, each once.
+struct Thawed(BTreeMap<u32, Section>);
 
-impl Thawed<'_> {
-    fn get(&self, tag: Tag) -> Option<&[u8]> {
-        self.0.iter().find(|(other, _)| *other == tag as u32).map(|(_, bytes)| *bytes)
+impl Thawed {
+    fn take(&mut self, tag: Tag) -> Option<Section> {
+        self.0.remove(&(tag as u32))
     }
 
-    fn rows<T: FromBytes + Immutable + Clone>(&self, tag: Tag) -> Option<Vec<T>> {
-        let bytes = self.get(tag)?;
-        // A section that is not aligned comes from elsewhere than a file of ours.
-        if let Ok(rows) = <[T]>::ref_from_bytes(bytes) {
-            return Some(rows.to_vec());
-        }
-        let mut copy = Vec::with_capacity(bytes.len() / size_of::<T>());
-        let mut chunks = bytes.chunks_exact(size_of::<T>());
-        for chunk in &mut chunks {
-            copy.push(T::read_from_bytes(chunk).ok()?);
-        }
-        chunks.remainder().is_empty().then_some(copy)
+    fn rows<T: Plain>(&mut self, tag: Tag) -> Option<Rows<T>> {
+        Rows::thaw(self.take(tag)?)
     }
 
-    fn messages<M: Message + Default>(&self, tag: Tag) -> Option<Vec<M>> {
-        let mut bytes = self.get(tag)?;
+    /// The table of so many things.
+    fn table(&mut self, tag: Tag, used: usize) -> Option<Table> {
+        Table::thaw(self.take(tag)?, used)
+    }
+
+    fn messages<M: Message + Default>(&mut self, tag: Tag) -> Option<Vec<M>> {
+        let section = self.take(tag)?;
+        let mut bytes: &[u8] = &section;
         let mut all = Vec::new();
         while !bytes.is_empty() {
             all.push(M::decode_length_delimited(&mut bytes).ok()?);
@@ -251,9 +281,13 @@ impl Thawed<'_> {
         Some(all)
     }
 
-    fn pool<T: FromBytes + Immutable + Clone>(&self, cells: Tag, free: Tag) -> Option<Pool<T>> {
-        let cells: Vec<T> = self.rows(cells)?;
-        let words: Vec<u32> = self.rows(free)?;
+    fn words(&mut self, tag: Tag) -> Option<Vec<u32>> {
+        Some(self.rows::<u32>(tag)?.parts().concat())
+    }
+
+    fn pool<T: Plain>(&mut self, cells: Tag, free: Tag) -> Option<Pool<T>> {
+        let cells: Rows<T> = self.rows(cells)?;
+        let words = self.words(free)?;
         let mut rest = &words[..];
         let mut places = Vec::new();
         while let Some((count, after)) = rest.split_first() {
@@ -268,7 +302,19 @@ impl Thawed<'_> {
         Some(Pool { cells, free: places })
     }
 
-    fn github(&self, strings: &Strings) -> Option<github::State> {
+    fn strings(&mut self) -> Option<Strings> {
+        let text = String::from_utf8(self.take(Tag::Text)?.to_vec()).ok()?;
+        let ends = self.rows(Tag::TextEnds)?;
+        Strings::from_parts(text, ends, |texts| self.table(Tag::TextTable, texts))
+    }
+
+    fn commits(&mut self) -> Option<Commits> {
+        let (rows, parents) = (self.rows(Tag::Commits)?, self.rows(Tag::Parents)?);
+        let notes = self.rows(Tag::Notes)?;
+        Commits::from_parts(rows, parents, notes, |commits| self.table(Tag::CommitTable, commits))
+    }
+
+    fn github(&mut self, strings: &Strings) -> Option<github::State> {
         let mut state = github::State {
             repositories: self.rows(Tag::Repositories)?,
             issues: self.rows(Tag::Issues)?,
@@ -281,21 +327,26 @@ impl Thawed<'_> {
             lists: self.pool(Tag::GithubLists, Tag::GithubFree)?,
             ..github::State::default()
         };
+        state.issue_table = self.table(Tag::IssueTable, state.issues.len())?;
+        state.comment_table = self.table(Tag::CommentTable, state.comments.len())?;
+        state.event_table = self.table(Tag::EventTable, state.events.len())?;
+        state.review_table = self.table(Tag::ReviewTable, state.reviews.len())?;
+        state.user_table = self.table(Tag::UserTable, state.users.len())?;
         state.index(|text| strings.text(text).to_owned())?;
         Some(state)
     }
 
-    fn gerrit(&self) -> Option<gerrit::State> {
+    fn gerrit(&mut self, commits: usize) -> Option<gerrit::State> {
         let projects = self.messages::<GerritMutation>(Tag::ProjectRefs)?;
-        let words: Vec<u32> = self.rows(Tag::Waiting)?;
+        let words = self.words(Tag::Waiting)?;
         let mut rest = &words[..];
-        let mut waiting = std::collections::BTreeMap::new();
+        let mut waiting = BTreeMap::new();
         while let [commit, count, after @ ..] = rest {
             let (changes, after) = after.split_at_checked(*count as usize)?;
             waiting.insert(*commit, changes.to_vec());
             rest = after;
         }
-        let state = gerrit::State {
+        let mut state = gerrit::State {
             projects: self.rows(Tag::Projects)?,
             changes: self.rows(Tag::Changes)?,
             references: self.rows(Tag::References)?,
@@ -305,9 +356,12 @@ impl Thawed<'_> {
             comments: self.pool(Tag::InlineComments, Tag::InlineCommentsFree)?,
             lists: self.pool(Tag::GerritLists, Tag::GerritFree)?,
             waiting,
-            refs: projects.iter().map(|project| refs(&project.refs)).collect::<Option<_>>()?,
+            refs: projects.iter().map(|project| from_refs(&project.refs)).collect::<Option<_>>()?,
             ..gerrit::State::default()
         };
+        state.table = self.table(Tag::ChangeTable, state.changes.len())?;
+        state.reference_table = self.table(Tag::ReferenceTable, state.references.len())?;
+        state.index(commits)?;
         Some(state)
     }
 }

@@ -18,6 +18,7 @@ use super::{
     parse::parse_number,
     payloads::Payloads,
     pool::{List, Pool},
+    rows::Rows,
     strings::{Name, Strings, Text},
     table::{Table, mix},
 };
@@ -119,11 +120,11 @@ pub(super) struct RoleCell {
 }
 
 /// All that is known of Gerrit.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct State {
-    pub(super) projects: Vec<ProjectRow>,
-    pub(super) changes: Vec<ChangeRow>,
-    pub(super) references: Vec<ReferenceRow>,
+    pub(super) projects: Rows<ProjectRow>,
+    pub(super) changes: Rows<ChangeRow>,
+    pub(super) references: Rows<ReferenceRow>,
     pub(super) patch_sets: Pool<PatchSetCell>,
     pub(super) votes: Pool<VoteCell>,
     pub(super) roles: Pool<RoleCell>,
@@ -191,19 +192,14 @@ fn parse_change_ref(name: &[u8]) -> Option<(u32, ChangeRef)> {
 }
 
 impl State {
-    /// Makes what finds things again from the things themselves. Nothing if an index leads nowhere.
+    /// Makes what is in order again from the things themselves. Nothing if an index leads nowhere.
     pub(super) fn index(&mut self, commits: usize) -> Option<()> {
-        self.table.reserve(self.changes.len());
         let mut order = Vec::with_capacity(self.changes.len());
-        for (at, row) in (0..).zip(&self.changes) {
-            self.table.insert(mix(row.project.into(), row.number.into()), at);
+        for (at, row) in (0..).zip(self.changes.iter()) {
             order.push(((row.project, row.number), at));
         }
         order.sort_unstable();
         self.order = order.into_iter().collect();
-        for (at, row) in (0..).zip(&self.references) {
-            self.reference_table.insert(mix(row.repository.0.into(), row.number.into()), at);
-        }
         let projects = self.projects.len();
         let inside = self.refs.len() == projects
             && self.changes.iter().all(|row| {
@@ -368,7 +364,7 @@ impl State {
 
     /// What is wrong with changes.
     pub(super) fn check(&self, strings: &Strings, commits: &Commits, problems: &mut Vec<String>) {
-        for row in &self.changes {
+        for row in self.changes.iter() {
             let name = || {
                 format!("change {} of {}", row.number, strings.text(self.projects[row.project as usize].name))
             };
@@ -380,7 +376,7 @@ impl State {
                 problems.push(format!("patch set {} of {} is missing", cell.number, name()));
             }
         }
-        for (project, refs) in self.projects.iter().zip(&self.refs) {
+        for (project, refs) in self.projects.iter().zip(self.refs.iter()) {
             for (name, hash) in refs {
                 if !commits.find(hash).is_some_and(|commit| commits.is_known(commit)) {
                     let project = strings.text(project.name);

@@ -11,6 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::{
     payloads::Span,
     pool::{List, Pool},
+    rows::Rows,
     strings::Text,
     table::{Table, mix},
 };
@@ -127,16 +128,16 @@ pub(super) struct MilestoneRow {
 }
 
 /// All that is known of GitHub.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct State {
-    pub(super) repositories: Vec<RepositoryRow>,
-    pub(super) issues: Vec<IssueRow>,
-    pub(super) comments: Vec<CommentRow>,
-    pub(super) events: Vec<EventRow>,
-    pub(super) reviews: Vec<ReviewRow>,
-    pub(super) users: Vec<UserRow>,
-    pub(super) labels: Vec<LabelRow>,
-    pub(super) milestones: Vec<MilestoneRow>,
+    pub(super) repositories: Rows<RepositoryRow>,
+    pub(super) issues: Rows<IssueRow>,
+    pub(super) comments: Rows<CommentRow>,
+    pub(super) events: Rows<EventRow>,
+    pub(super) reviews: Rows<ReviewRow>,
+    pub(super) users: Rows<UserRow>,
+    pub(super) labels: Rows<LabelRow>,
+    pub(super) milestones: Rows<MilestoneRow>,
     /// Labels, assignees, comments, events and reviews of issues, in their orders.
     pub(super) lists: Pool<u32>,
     /// By owner and name.
@@ -161,38 +162,23 @@ fn time(at: i64) -> Option<Timestamp> {
 }
 
 impl State {
-    /// Makes what finds things again from the things themselves. Nothing if an index leads nowhere.
+    /// Makes what is in order again from the things themselves. Nothing if an index leads nowhere.
     pub(super) fn index(&mut self, text: impl Fn(Text) -> String) -> Option<()> {
-        for (at, row) in (0..).zip(&self.repositories) {
+        for (at, row) in (0..).zip(self.repositories.iter()) {
             self.repository_order.insert((text(row.owner), text(row.name)), at);
         }
         let repositories = self.repositories.len() as u32;
         let issues = self.issues.len() as u32;
         let mut order = Vec::with_capacity(self.issues.len());
-        self.issue_table.reserve(self.issues.len());
-        for (at, row) in (0..).zip(&self.issues) {
+        for (at, row) in (0..).zip(self.issues.iter()) {
             order.push(((row.repository, row.number), at));
-            self.issue_table.insert(key(row.repository, i64::from(row.number)), at);
         }
         order.sort_unstable();
         self.issue_order = order.into_iter().collect();
-        self.label_order = (0..).zip(&self.labels).map(|(at, row)| ((row.repository, row.id), at)).collect();
+        self.label_order =
+            (0..).zip(self.labels.iter()).map(|(at, row)| ((row.repository, row.id), at)).collect();
         self.milestone_order =
-            (0..).zip(&self.milestones).map(|(at, row)| ((row.repository, row.id), at)).collect();
-        self.comment_table.reserve(self.comments.len());
-        for (at, row) in (0..).zip(&self.comments) {
-            self.comment_table.insert(key(row.issue, row.id), at);
-        }
-        self.event_table.reserve(self.events.len());
-        for (at, row) in (0..).zip(&self.events) {
-            self.event_table.insert(key(row.issue, row.id), at);
-        }
-        for (at, row) in (0..).zip(&self.reviews) {
-            self.review_table.insert(key(row.issue, row.id), at);
-        }
-        for (at, row) in (0..).zip(&self.users) {
-            self.user_table.insert(key(0, row.id), at);
-        }
+            (0..).zip(self.milestones.iter()).map(|(at, row)| ((row.repository, row.id), at)).collect();
         let users = self.users.len() as u32;
         let inside = self.issues.iter().all(|row| row.repository < repositories && row.user <= users)
             && self.comments.iter().all(|row| row.issue < issues && row.user <= users)
@@ -234,7 +220,7 @@ impl State {
             ));
         }
         let mut comments = 0;
-        for (at, issue) in (0..).zip(&self.issues) {
+        for (at, issue) in (0..).zip(self.issues.iter()) {
             let list = self.lists.get(issue.comments);
             comments += list.len();
             let order = |row: u32| self.comments.get(row as usize).map(|row| (row.created, row.id));

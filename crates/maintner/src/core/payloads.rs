@@ -34,18 +34,18 @@ impl Span {
 }
 
 /// All that is referred to.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Payloads {
     regions: Vec<Region>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Region {
     start: u64,
     source: Source,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Source {
     Attached(Bytes),
     Own(Vec<u8>),
@@ -101,6 +101,19 @@ impl Payloads {
         region.bytes().get(start..start + span.len()).unwrap_or_default()
     }
 
+    /// As [`Self::get`], for many that mostly lie in the order in which they are asked for. `near` is kept by the
+    /// caller, and begins at zero.
+    pub(super) fn get_near(&self, span: Span, near: &mut usize) -> &[u8] {
+        let at = span.at();
+        let is_in = |region: &Region| (region.start..region.end()).contains(&at);
+        if !self.regions.get(*near).is_some_and(is_in) {
+            *near = self.regions.partition_point(|region| region.start <= at).saturating_sub(1);
+        }
+        let Some(region) = self.regions.get(*near) else { return &[] };
+        let start = at.checked_sub(region.start).and_then(|start| usize::try_from(start).ok());
+        start.and_then(|start| region.bytes().get(start..start + span.len())).unwrap_or_default()
+    }
+
     /// The bytes as text, bad ones replaced.
     pub(super) fn text(&self, span: Span) -> Cow<'_, str> {
         String::from_utf8_lossy(self.get(span))
@@ -146,6 +159,11 @@ mod tests {
         assert_eq!(payloads.get(Span::new(last, 4)), b"last");
         assert_eq!(payloads.get(Span::new(last + 2, 4)), b"", "a span that is not here is empty");
         assert_eq!(payloads.get(Span::default()), b"");
+        let mut near = 0;
+        for (at, len) in [(first + 2, 6), (last, 4), (second, 4), (third, 4), (last + 2, 4), (large, 9)] {
+            let span = Span::new(at, len);
+            assert_eq!(payloads.get_near(span, &mut near), payloads.get(span));
+        }
         assert_eq!(payloads.attached(), None);
     }
 }

@@ -2,6 +2,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use super::rows::{Plain, Rows};
+
 /// A list in a [`Pool`]. The default is an empty one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
@@ -29,30 +31,30 @@ impl List {
 }
 
 /// Lists of one kind of thing. A list that outgrows its place moves, and another takes the place.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Pool<T> {
-    pub(super) cells: Vec<T>,
+    pub(super) cells: Rows<T>,
     /// Places that are free, by the logarithm of their room.
     pub(super) free: Vec<Vec<u32>>,
 }
 
 impl<T> Default for Pool<T> {
     fn default() -> Self {
-        Self { cells: Vec::new(), free: Vec::new() }
+        Self { cells: Rows::default(), free: Vec::new() }
     }
 }
 
-impl<T: Copy> Pool<T> {
+impl<T: Plain> Pool<T> {
     /// A list that reaches beyond the pool, as one of a damaged snapshot might, is empty.
     #[inline]
     pub(super) fn get(&self, list: List) -> &[T] {
         let start = list.start as usize;
-        self.cells.get(start..start + list.len()).unwrap_or_default()
+        self.cells.slice(start..start + list.len()).unwrap_or_default()
     }
 
     pub(super) fn get_mut(&mut self, list: List) -> &mut [T] {
         let start = list.start as usize;
-        self.cells.get_mut(start..start + list.len()).unwrap_or_default()
+        self.cells.slice_mut(start..start + list.len()).unwrap_or_default()
     }
 
     pub(super) fn push(&mut self, list: &mut List, value: T) {
@@ -65,16 +67,15 @@ impl<T: Copy> Pool<T> {
         if list.class().is_none_or(|class| len == 1 << class) {
             self.grow(list, value);
         }
-        let start = list.start as usize;
-        self.cells.copy_within(start + at..start + len, start + at + 1);
-        self.cells[start + at] = value;
         list.shape += 1;
+        let cells = self.get_mut(*list);
+        cells.copy_within(at..len, at + 1);
+        cells[at] = value;
     }
 
     /// Takes the value at a place out.
     pub(super) fn remove(&mut self, list: &mut List, at: usize) {
-        let (start, len) = (list.start as usize, list.len());
-        self.cells.copy_within(start + at + 1..start + len, start + at);
+        self.get_mut(*list).copy_within(at + 1.., at);
         list.shape -= 1;
     }
 
@@ -99,13 +100,17 @@ impl<T: Copy> Pool<T> {
             free as usize
         } else {
             let start = self.cells.len();
-            self.cells.resize(start + (1 << class), filler);
+            self.cells.fill(1 << class, filler);
             start
         };
-        let old = list.start as usize;
-        self.cells.copy_within(old..old + list.len(), start);
+        let new = List { start: start as u32, shape: (class as u32) << 24 | list.len() as u32 };
+        // The two places do not overlap, but may lie in different parts of the cells.
+        for at in 0..list.len() {
+            let cell = self.cells[list.start as usize + at];
+            self.cells[start + at] = cell;
+        }
         self.give(*list);
-        *list = List { start: start as u32, shape: (class as u32) << 24 | list.len() as u32 };
+        *list = new;
     }
 }
 

@@ -1,15 +1,69 @@
 //! A hash table of indices into an arena: whatever the keys, they live in the arena.
 
+use std::ops::{Deref, DerefMut};
+
+use zerocopy::FromBytes as _;
+
+use crate::map::Section;
+
 /// Open addressing with linear probing. A slot holds a part of the hash, so that most comparisons never leave it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Table {
     /// The lower half is an index plus one, zero is free; the upper half is the lower half of the hash. The length is
     /// a power of two.
-    slots: Vec<u64>,
+    slots: Slots,
     used: usize,
 }
 
+/// The slots of a table, in memory of our own or in a snapshot.
+#[derive(Debug)]
+enum Slots {
+    Own(Vec<u64>),
+    Frozen(Section),
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self::Own(Vec::new())
+    }
+}
+
+impl Deref for Slots {
+    type Target = [u64];
+
+    #[inline]
+    fn deref(&self) -> &[u64] {
+        match self {
+            Self::Own(slots) => slots,
+            Self::Frozen(section) => <[u64]>::ref_from_bytes(section).unwrap_or_default(),
+        }
+    }
+}
+
+impl DerefMut for Slots {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u64] {
+        match self {
+            Self::Own(slots) => slots,
+            Self::Frozen(section) => <[u64]>::mut_from_bytes(section).unwrap_or_default(),
+        }
+    }
+}
+
 impl Table {
+    /// The table of so many entries in a section of a snapshot. Nothing if it is none.
+    pub(super) fn thaw(section: Section, used: usize) -> Option<Self> {
+        let slots = Slots::Frozen(section);
+        let len = slots.len();
+        let is_table = len == 0 && used == 0 || len.is_power_of_two() && used * 4 <= len * 3;
+        is_table.then_some(Self { slots, used })
+    }
+
+    /// What [`Self::thaw`] makes the table from.
+    pub(super) fn slots(&self) -> &[u64] {
+        &self.slots
+    }
+
     /// Has room for so many entries without growing.
     pub(super) fn reserve(&mut self, entries: usize) {
         let wanted = (entries * 4).div_ceil(3).next_power_of_two();
@@ -21,19 +75,25 @@ impl Table {
     /// The entry with this hash for which `is` says yes.
     #[inline]
     pub(super) fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> Option<u32> {
-        if self.slots.is_empty() {
-            return None;
-        }
-        let mask = self.slots.len() - 1;
+        let slots: &[u64] = &self.slots;
+        let mask = slots.len().checked_sub(1)?;
         let mut at = hash as u32 as usize & mask;
-        while self.slots[at] != 0 {
-            let slot = self.slots[at];
+        while slots[at] != 0 {
+            let slot = slots[at];
             if (slot >> 32) as u32 == hash as u32 && is(slot as u32 - 1) {
                 return Some(slot as u32 - 1);
             }
             at = (at + 1) & mask;
         }
         None
+    }
+
+    /// Some entry with nearly this hash, probably the right one.
+    #[inline]
+    pub(super) fn first(&self, hash: u64) -> Option<u32> {
+        let slots: &[u64] = &self.slots;
+        let mask = slots.len().checked_sub(1)?;
+        (slots[hash as u32 as usize & mask] as u32).checked_sub(1)
     }
 
     /// Adds an entry that is not in the table yet.
@@ -46,20 +106,21 @@ impl Table {
     }
 
     fn resize(&mut self, len: usize) {
-        let old = std::mem::replace(&mut self.slots, vec![0; len]);
-        for slot in old.into_iter().filter(|slot| *slot != 0) {
-            self.place(slot);
+        let old = std::mem::replace(&mut self.slots, Slots::Own(vec![0; len]));
+        for slot in old.iter().filter(|slot| **slot != 0) {
+            self.place(*slot);
         }
     }
 
     #[inline]
     fn place(&mut self, slot: u64) {
-        let mask = self.slots.len() - 1;
+        let slots: &mut [u64] = &mut self.slots;
+        let mask = slots.len() - 1;
         let mut at = (slot >> 32) as usize & mask;
-        while self.slots[at] != 0 {
+        while slots[at] != 0 {
             at = (at + 1) & mask;
         }
-        self.slots[at] = slot;
+        slots[at] = slot;
     }
 }
 

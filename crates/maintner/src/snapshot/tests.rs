@@ -36,7 +36,7 @@ fn log() -> tempfile::TempDir {
 
 fn frozen(corpus: &Corpus) -> Vec<(u32, Vec<u8>)> {
     let sections = corpus.freeze().unwrap();
-    sections.into_iter().map(|(tag, bytes)| (tag, bytes.into_owned())).collect()
+    sections.iter().filter(|section| !section.is_index()).map(Frozen::to_bytes).collect()
 }
 
 #[test]

@@ -103,7 +103,7 @@ async fn until_position(follower: Follower, world: &World, position: u64) -> Fol
 
 fn frozen(corpus: &Corpus) -> Vec<(u32, Vec<u8>)> {
     let sections = corpus.freeze().unwrap();
-    sections.into_iter().map(|(tag, bytes)| (tag, bytes.into_owned())).collect()
+    sections.iter().filter(|section| !section.is_index()).map(maintner::core::Frozen::to_bytes).collect()
 }
 
 #[tokio::test]

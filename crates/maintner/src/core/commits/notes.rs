@@ -3,6 +3,7 @@
 
 use super::super::{
     notes::{Note, Role, Status, VoteKind},
+    rows::Rows,
     strings::{Name, Strings, Text},
 };
 
@@ -67,7 +68,7 @@ fn word(kind: u8, small: u32, large: u32) -> u64 {
 }
 
 /// Adds the words of a note.
-pub(super) fn pack(note: &Note<'_>, strings: &mut Strings, words: &mut Vec<u64>) {
+pub(super) fn pack(note: &Note<'_>, strings: &mut Strings, words: &mut Rows<u64>) {
     let mut text = |name: Name<'_>| strings.intern(name).0;
     let word = match *note {
         Note::Head { patch_set, tag } => word(HEAD, patch_set, text(tag)),
@@ -157,7 +158,7 @@ mod tests {
     #[test]
     fn notes_read_back() {
         let mut strings = Strings::default();
-        let mut words = Vec::new();
+        let mut words = Rows::default();
         let name = |text: &'static str| Name::new(text.as_bytes());
         let notes = [
             Note::Head { patch_set: 3, tag: name("tag") },
@@ -189,7 +190,7 @@ mod tests {
             Stored::Role { who: text("8@s"), role: Role::Cc },
             Stored::Issue { repository: text("golang/go"), number: 12 },
         ];
-        assert_eq!(unpack(&words).collect::<Vec<_>>(), expected);
+        assert_eq!(unpack(words.parts()[1]).collect::<Vec<_>>(), expected);
         assert_eq!(unpack(&[0, u64::MAX, u64::from(VOTE)]).count(), 0);
     }
 }
