@@ -13,7 +13,10 @@ use std::{
 
 use api::maintpb::Mutation;
 use rpc::Channel;
-use tokio::{sync::Mutex, task};
+use tokio::{
+    sync::Mutex,
+    task::{self, JoinHandle},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -77,17 +80,39 @@ pub struct Follower {
     log: Log,
     corpus: Box<Corpus>,
     origin: Option<HistoryId>,
+    /// How many bytes of the copy the last snapshot was to cover, and the one that is being written.
+    covered: u64,
+    writing: Option<JoinHandle<Result<usize, snapshot::SnapshotError>>>,
+    limits: Limits,
+}
+
+/// Bounds that tests shorten.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
     most_copied: usize,
+    /// A snapshot is written when so many bytes of the copy are in none.
+    snapshot_bytes: u64,
+    log: Options,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { most_copied: MOST_COPIED, snapshot_bytes: snapshot::WORTH_IT, log: Options::default() }
+    }
 }
 
 impl Follower {
     /// Opens the copy in `dir`, or begins one, and makes the corpus that it holds. Needs no server.
     pub async fn open(dir: &Path) -> Result<Self, FollowerError> {
-        let dir = dir.to_owned();
-        blocking(move || Self::open_now(&dir)).await
+        Self::open_with(dir, Limits::default()).await
     }
 
-    fn open_now(dir: &Path) -> Result<Self, FollowerError> {
+    async fn open_with(dir: &Path, limits: Limits) -> Result<Self, FollowerError> {
+        let dir = dir.to_owned();
+        blocking(move || Self::open_now(&dir, limits)).await
+    }
+
+    fn open_now(dir: &Path, limits: Limits) -> Result<Self, FollowerError> {
         let io = |source| FollowerError::Io { path: dir.into(), source };
         fs::create_dir_all(dir).map_err(io)?;
         if fs::exists(dir.join(FORGET)).map_err(io)? {
@@ -98,9 +123,10 @@ impl Follower {
         if origin.is_none() && segment_files(dir)?.iter().any(|segment| segment.bytes > 0) {
             return Err(FollowerError::NotACopy(dir.into()));
         }
-        let log = Log::open(dir, Options::default())?;
+        let log = Log::open(dir, limits.log)?;
         let (corpus, _) = snapshot::open(dir)?;
-        Ok(Self { dir: dir.into(), log, corpus: Box::new(corpus), origin, most_copied: MOST_COPIED })
+        let covered = snapshot::covered(dir);
+        Ok(Self { dir: dir.into(), log, corpus: Box::new(corpus), origin, covered, writing: None, limits })
     }
 
     /// What is known now.
@@ -166,6 +192,7 @@ impl Follower {
                     self.corpus.apply(mutation);
                     see(&self.corpus, News::Applied(mutation));
                 }
+                self.keep_snapshot();
                 self.let_go_of_copies().await
             }
             Update::CaughtUp { .. } => {
@@ -192,9 +219,37 @@ impl Follower {
         Ok(())
     }
 
+    /// Begins to write a snapshot when the last one is old. One that cannot be written is only said: it is never needed.
+    fn keep_snapshot(&mut self) {
+        let bytes = self.log.extent().bytes;
+        let is_writing = self.writing.as_ref().is_some_and(|writing| !writing.is_finished());
+        if is_writing || bytes < self.covered + self.limits.snapshot_bytes {
+            return;
+        }
+        self.covered = bytes;
+        let dir = self.dir.clone();
+        self.writing = Some(task::spawn_blocking(move || {
+            snapshot::write(&dir).inspect_err(|error| {
+                let cause = error as &dyn std::error::Error;
+                tracing::warn!(error = cause, "cannot write a snapshot: {error}");
+            })
+        }));
+    }
+
+    /// Waits for the snapshot that is being written.
+    async fn finish_snapshot(&mut self) {
+        let Some(writing) = self.writing.take() else { return };
+        // What failed was said.
+        if let Err(error) = writing.await
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
+
     /// Keeps the memory of a long catch-up within bounds. Nothing is being appended meanwhile.
     async fn let_go_of_copies(mut self) -> Result<Self, FollowerError> {
-        if self.corpus.copied_bytes() > self.most_copied {
+        if self.corpus.copied_bytes() > self.limits.most_copied {
             self.corpus = Box::default(); // both at a time would be too much
             let dir = self.dir.clone();
             let (corpus, _) = blocking(move || Ok(snapshot::open(&dir)?)).await?;
@@ -204,19 +259,21 @@ impl Follower {
     }
 
     /// Removes the copy, and begins another.
-    async fn restart(self) -> Result<Self, FollowerError> {
+    async fn restart(mut self) -> Result<Self, FollowerError> {
         self.log.close().await;
-        let dir = self.dir;
+        self.finish_snapshot().await; // it would be written into the new copy
+        let (dir, limits) = (self.dir, self.limits);
         blocking(move || {
             write_durably(&dir, FORGET, "")?;
-            Self::open_now(&dir)
+            Self::open_now(&dir, limits)
         })
         .await
     }
 
     /// Writes a snapshot beside the copy, so that the next start is faster, and lets the copy go.
-    pub async fn close(self) -> Result<(), FollowerError> {
+    pub async fn close(mut self) -> Result<(), FollowerError> {
         self.log.close().await;
+        self.finish_snapshot().await;
         drop(self.corpus); // the snapshot is made of another
         let dir = self.dir;
         blocking(move || Ok(snapshot::write(&dir)?)).await.map(|_| ())

@@ -30,13 +30,29 @@ async fn a_long_catch_up_refers_to_the_copy_and_keeps_few_bytes_of_its_own() {
     let plain = feed(Follower::open(dir.path()).await.unwrap(), &all).await;
     let copied = plain.corpus().copied_bytes();
     let dir = tempfile::tempdir().unwrap();
-    let mut thrifty = Follower::open(dir.path()).await.unwrap();
-    thrifty.most_copied = 0;
+    let limits = Limits { most_copied: 0, ..Limits::default() };
+    let thrifty = Follower::open_with(dir.path(), limits).await.unwrap();
     let thrifty = feed(thrifty, &all).await;
     assert!(copied > 0 && thrifty.corpus().copied_bytes() == 0);
     assert_eq!(thrifty.corpus().counts(), plain.corpus().counts());
     assert_eq!(comments(thrifty.corpus()), comments(plain.corpus()));
     assert_eq!(thrifty.corpus().check(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_follower_that_is_never_closed_leaves_a_snapshot_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = mutations();
+    let log = Options { max_segment_bytes: 20_000, ..Options::default() };
+    let limits = Limits { snapshot_bytes: 30_000, log, ..Limits::default() };
+    let mut follower = feed(Follower::open_with(dir.path(), limits).await.unwrap(), &all).await;
+    assert!(follower.covered >= 30_000);
+    follower.finish_snapshot().await;
+    let counts = follower.corpus().counts();
+    drop(follower);
+    let (corpus, opened) = snapshot::open(dir.path()).unwrap();
+    assert!(opened.from_snapshot > 0 && opened.replayed.mutations < all.len() as u64);
+    assert_eq!(corpus.counts(), counts);
 }
 
 #[tokio::test]
