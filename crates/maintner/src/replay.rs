@@ -1,8 +1,8 @@
 //! From a folder of segments to a corpus, as fast as the machine allows.
 //!
 //! The records of a segment are found by one thread at a time, which is a hop from header to header. What is in them is
-//! taken apart by all threads, a piece each, and applied in order by the thread that called. A piece that is not ready
-//! when its turn comes is taken apart by that thread itself, so one thread is enough, and none ever waits for long.
+//! taken apart by all threads, a piece each, and applied in order by the thread that called. While a piece that is next is
+//! not ready, that thread takes one apart itself, so one thread is enough, and none ever waits for long.
 
 use std::{
     collections::BTreeMap,
@@ -116,6 +116,8 @@ struct State<'a> {
     next: usize,
     applied: usize,
     ready: BTreeMap<usize, Result<Batch<'a>, ReplayError>>,
+    /// Batches that were applied: their memory is used again.
+    spare: Vec<Batch<'a>>,
     /// Cutting is over: all pieces are cut, or one could not be.
     ended: bool,
     failed: Option<ReplayError>,
@@ -183,9 +185,9 @@ impl<'a> Shared<'a> {
         }
     }
 
-    fn decode(&self, piece: &Piece) -> Result<Batch<'a>, ReplayError> {
+    fn decode(&self, piece: &Piece, mut batch: Batch<'a>) -> Result<Batch<'a>, ReplayError> {
         let segment = &self.segments[piece.segment];
-        let mut batch = Batch::default();
+        batch.clear();
         for payload in &piece.payloads {
             let at = segment.base + payload.start as u64;
             batch.add(at, &segment.contents[payload.clone()]).map_err(|source| ReplayError::Decode {
@@ -205,32 +207,54 @@ impl<'a> Shared<'a> {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             let Some((number, piece)) = self.cut(&mut state) else { return };
+            let spare = state.spare.pop().unwrap_or_default();
             drop(state);
-            let decoded = self.decode(&piece);
+            let decoded = self.decode(&piece, spare);
             self.lock().ready.insert(number, decoded);
             self.changed.notify_all();
         }
     }
 
-    /// The next piece in order, taken apart by somebody.
-    fn next(&self, number: usize) -> Option<Result<Batch<'a>, ReplayError>> {
+    /// The next piece in order, taken apart by somebody. `before` is the one that was applied last.
+    fn next(&self, number: usize, before: Batch<'a>) -> Option<Result<Batch<'a>, ReplayError>> {
         let mut state = self.lock();
+        state.spare.push(before);
         state.applied = number;
         self.changed.notify_all();
         loop {
             if let Some(ready) = state.ready.remove(&number) {
                 return Some(ready);
             }
-            if state.next > number {
-                // Somebody has it.
+            let is_taken = state.next > number;
+            // While somebody has it, this thread takes a later one apart: then both always have something to do.
+            let piece = if state.next < number + AHEAD { self.cut(&mut state) } else { None };
+            let Some((other, piece)) = piece else {
+                if !is_taken {
+                    return None;
+                }
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
-            }
-            let (_, piece) = self.cut(&mut state)?;
+            };
+            let spare = state.spare.pop().unwrap_or_default();
             drop(state);
-            return Some(self.decode(&piece));
+            let decoded = self.decode(&piece, spare);
+            if other == number {
+                return Some(decoded);
+            }
+            state = self.lock();
+            state.ready.insert(other, decoded);
         }
     }
+}
+
+fn apply_in_order(corpus: &mut Corpus, shared: &Shared<'_>) -> Result<(), ReplayError> {
+    let (mut number, mut before) = (0, Batch::default());
+    while let Some(batch) = shared.next(number, before) {
+        before = batch?;
+        corpus.apply_batch(&before);
+        number += 1;
+    }
+    Ok(())
 }
 
 /// Answers how many bytes at the end are no whole record yet.
@@ -240,6 +264,7 @@ fn apply_all(corpus: &mut Corpus, segments: &[Segment<'_>], threads: usize) -> R
         next: 0,
         applied: 0,
         ready: BTreeMap::new(),
+        spare: Vec::new(),
         ended: false,
         failed: None,
         torn: 0,
@@ -249,10 +274,7 @@ fn apply_all(corpus: &mut Corpus, segments: &[Segment<'_>], threads: usize) -> R
         for _ in 1..threads {
             scope.spawn(|| shared.help());
         }
-        let applied = (0..).map_while(|number| shared.next(number)).try_for_each(|batch| {
-            corpus.apply_batch(&batch?);
-            Ok(())
-        });
+        let applied = apply_in_order(corpus, &shared);
         shared.lock().ended = true;
         shared.changed.notify_all();
         applied
