@@ -78,7 +78,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     }
 
     let shutdown = CancellationToken::new();
-    let services = Services::bind(&wanted, &data, args.listen).await.context("start the services")?;
+    let services =
+        Box::pin(Services::bind(&wanted, &data, args.listen)).await.context("start the services")?;
     let url = format!("http://{}", services.public);
     let count = args.buildlets.or(wanted.farm.buildlets).unwrap_or_else(processors);
     let tasks = Tasks::new(shutdown.clone());

@@ -227,11 +227,12 @@ impl Ledger {
         let position = folded.corpus.statistics().mutations;
         self.durable(position).await?;
         let dir = self.log.dir().to_owned();
-        match spawn_blocking(move || snapshot::open(&dir)).await {
-            Ok(Ok((corpus, _))) if corpus.statistics().mutations == position => {
-                *folded = Folded { corpus, read_again_at: self.most_copied };
+        let open = move || snapshot::open(&dir).map(|(corpus, _)| Box::new(corpus));
+        match spawn_blocking(open).await {
+            Ok(Ok(corpus)) if corpus.statistics().mutations == position => {
+                *folded = Folded { corpus: *corpus, read_again_at: self.most_copied };
             }
-            Ok(Ok((corpus, _))) => {
+            Ok(Ok(corpus)) => {
                 let found = corpus.statistics().mutations;
                 warn!("the mutation log was read again and holds {found} mutations instead of {position}");
                 folded.read_again_at += self.most_copied;

@@ -100,8 +100,9 @@ impl Server {
     pub async fn bind(config: Config) -> Result<Self, BindError> {
         let shared = config.bucket.as_deref().map(|url| shared(url, config.limits.lease)).transpose()?;
         let (dir, options) = (config.data.join("log"), config.log);
-        let opening = tokio::task::spawn_blocking(move || Ledger::open(&dir, options, shared.as_ref()));
-        let ledger = Arc::new(opening.await.map_err(|error| BindError::Log(Box::new(error)))??);
+        let opening =
+            tokio::task::spawn_blocking(move || Ledger::open(&dir, options, shared.as_ref()).map(Arc::new));
+        let ledger = opening.await.map_err(|error| BindError::Log(Box::new(error)))??;
         let connect = |service, url: &str| {
             rpc::connect(url, Some(&config.identity)).map_err(|source| BindError::Peer { service, source })
         };
