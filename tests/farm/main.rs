@@ -10,6 +10,7 @@ mod mutation_log;
 mod postgres;
 mod restart;
 mod shards;
+mod why;
 
 use testkit::Repository;
 

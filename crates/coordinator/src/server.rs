@@ -6,6 +6,7 @@ use api::{
     coordinator::{
         build_service_server::BuildServiceServer, enrolment_service_server::EnrolmentServiceServer,
         farm_service_server::FarmServiceServer, machine_service_server::MachineServiceServer,
+        why_service_server::WhyServiceServer,
     },
     maintner::{
         mutation_service_client::MutationServiceClient, mutation_service_server::MutationServiceServer,
@@ -25,7 +26,7 @@ use crate::{
     engine::{self, Engine, Ports, Urls},
     enrol::{Book, Door},
     find::Mirror,
-    grpc::{Builds, Enrolment, Farmland, Mutations, Operators, Queries},
+    grpc::{Builds, Enrolment, Farmland, Mutations, Operators, Queries, Why},
     ports::{NoWitness, RecordsError},
     records::{MIGRATIONS, SqlRecords, read},
     releases::{self, Releases},
@@ -349,6 +350,7 @@ async fn bind_public(
         .grpc(MachineServiceServer::new(services.2).max_decoding_message_size(rpc::MAX_MESSAGE))
         .grpc(MutationServiceServer::new(mutations))
         .grpc(QueryServiceServer::new(queries))
+        .grpc(WhyServiceServer::new(Why { source: source.clone() }))
         .http(pages::router(Arc::new(source), options).merge(config.pages.clone()));
     Ok(server.bind(config.listen_public).await?)
 }

@@ -163,7 +163,7 @@ fn show_attempt(attempt: &Attempt) -> anyhow::Result<()> {
             tests(shard),
             shard.machine.clone(),
             output::elapsed(shard.started, shard.ended).map(output::duration).unwrap_or_default(),
-            outcome_word(shard.outcome()).to_owned(),
+            if shard.flaky { "FLAKY" } else { outcome_word(shard.outcome()) }.to_owned(),
             shard.note.clone(),
         ]);
     }
@@ -250,6 +250,7 @@ pub(crate) fn build_json(build: &Build) -> Value {
         })),
         "shards_done": build.shards_done,
         "shards_total": build.shards_total,
+        "flakes": build.flakes,
         "page": build.page,
         "attempts": build.attempts.iter().map(attempt_json).collect::<Vec<_>>(),
     })
@@ -281,11 +282,12 @@ fn attempt_json(attempt: &Attempt) -> Value {
             "started": time(shard.started),
             "ended": time(shard.ended),
             "note": shard.note,
+            "flaky": shard.flaky,
         })).collect::<Vec<_>>(),
     })
 }
 
-fn outcome_json(outcome: Outcome) -> Value {
+pub(crate) fn outcome_json(outcome: Outcome) -> Value {
     match outcome {
         Outcome::Unspecified => Value::Null,
         other => other.as_str_name().trim_start_matches("OUTCOME_").to_ascii_lowercase().into(),

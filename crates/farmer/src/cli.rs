@@ -27,7 +27,7 @@ enum Command {
     Builds(build::BuildsArgs),
     /// Print the log of a build
     Logs(logs::Args),
-    /// Say why a build failed, or what it waits for
+    /// Say why a build failed or what it waits for, or how a test fares
     Why(why::Args),
     /// Build the working tree of the current folder, uncommitted changes included
     Try(try_build::Args),

@@ -8,6 +8,7 @@ use std::{
 use anyhow::Context;
 use api::coordinator::{
     build_service_client::BuildServiceClient, machine_service_client::MachineServiceClient,
+    why_service_client::WhyServiceClient,
 };
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +92,11 @@ impl Location {
     /// Machines and their certificates.
     pub(crate) fn machines(&self) -> anyhow::Result<MachineServiceClient<rpc::Channel>> {
         Ok(MachineServiceClient::new(self.channel()?).max_decoding_message_size(MAX_MESSAGE))
+    }
+
+    /// Why things are as they are.
+    pub(crate) fn why(&self) -> anyhow::Result<WhyServiceClient<rpc::Channel>> {
+        Ok(WhyServiceClient::new(self.channel()?))
     }
 
     /// Builds and logs.

@@ -88,6 +88,7 @@ pub(crate) fn is_live() -> bool {
 pub(crate) fn state(build: &Build) -> (&'static str, String, Style) {
     let plain = Style::new();
     match build.outcome() {
+        Outcome::Passed if build.flakes > 0 => ("≈", "passed, flaky".to_owned(), plain.yellow()),
         Outcome::Passed => ("✓", "passed".to_owned(), plain.green()),
         Outcome::Failed => ("✕", "failed".to_owned(), plain.red().bold()),
         Outcome::TimedOut => ("✕", "timed out".to_owned(), plain.red().bold()),

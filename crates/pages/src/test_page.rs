@@ -7,7 +7,7 @@ use axum::{
     response::Response,
 };
 use serde::Deserialize;
-use types::Timestamp;
+use types::{Share, Timestamp};
 
 use crate::{
     html::Markup,
@@ -99,8 +99,15 @@ fn rate(line: &TestLine) -> String {
     let mut text = match passed + failed {
         0 => "no run says it".to_owned(),
         all => {
-            let (low, high) = interval(failed, all);
-            format!("{failed} of {all}: {:.1} % ({low:.1} to {high:.1})", failed as f64 * 100.0 / all as f64)
+            let share = Share { of: failed, all };
+            let (low, high) = share.interval();
+            let percent = |share: f64| share * 100.0;
+            format!(
+                "{failed} of {all}: {:.1} % ({:.1} to {:.1})",
+                percent(share.seen()),
+                percent(low),
+                percent(high)
+            )
         }
     };
     if unclear > 0 {
@@ -121,16 +128,6 @@ fn look(run: &TestRun) -> (&'static str, &'static str) {
         TestVerdict::Failed => (show::class(run.state), run.state.word()),
         TestVerdict::Unclear => ("u", "its shard failed"),
     }
-}
-
-/// Where the true share lies, in per cent, with 95 % confidence (Wilson).
-fn interval(of: u64, all: u64) -> (f64, f64) {
-    const Z: f64 = 1.96;
-    let (share, all) = (of as f64 / all as f64, all as f64);
-    let centre = share + Z * Z / (2.0 * all);
-    let spread = Z * (share * (1.0 - share) / all + Z * Z / (4.0 * all * all)).sqrt();
-    let scale = 100.0 / (1.0 + Z * Z / all);
-    ((centre - spread).max(0.0) * scale, ((centre + spread) * scale).min(100.0))
 }
 
 fn draw(shared: &Shared, history: &TestHistory) -> Page {
@@ -206,12 +203,5 @@ mod tests {
         line.runs[0].among = 9;
         assert_eq!(line.counts().1, failed - 1);
         assert_eq!(line.counts().2, unclear + 1);
-    }
-
-    #[test]
-    fn a_rate_comes_with_its_interval() {
-        let (low, high) = interval(3, 100);
-        assert!((1.0..1.1).contains(&low) && (8.4..8.5).contains(&high), "{low} {high}");
-        assert!(interval(0, 10).0.abs() < 1e-9);
     }
 }

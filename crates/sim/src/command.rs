@@ -40,7 +40,7 @@ fn script(text: String, millis: u64, verdict: Verdict, timeout: Option<Duration>
     let limit = timeout.map_or(u64::MAX, |timeout| timeout.as_millis() as u64);
     let (millis, how) = match verdict {
         _ if millis > limit => (limit, How::Ended(EndedByUs::TimedOut)),
-        Verdict::Passes => (millis, How::Exited(0)),
+        Verdict::Passes | Verdict::Flakes => (millis, How::Exited(0)),
         Verdict::Fails => (millis, How::Exited(1)),
         Verdict::Hangs => (limit.min(3_600_000), How::Ended(EndedByUs::TimedOut)),
     };
@@ -53,6 +53,7 @@ pub(crate) fn of(
     spec: &ExecSpec,
     made: Option<&str>,
     from: Option<&str>,
+    luck: u64,
 ) -> Result<Script, String> {
     let variable = |name: &str| {
         let found = spec.environment.iter().find(|(known, _)| known == name);
@@ -80,7 +81,7 @@ pub(crate) fn of(
     }
     let names = String::from_utf8_lossy(&spec.stdin);
     let names: Vec<&str> = names.lines().collect();
-    let (millis, said, verdict) = tree.run(&names);
+    let (millis, said, verdict) = tree.run(&names, luck);
     Ok(script(said, millis, verdict, spec.timeout))
 }
 

@@ -1,7 +1,7 @@
 //! The kinds of events, tasks, rows and actions, enumerated from their types: a new variant does not compile until it
 //! is counted here.
 
-use coordinator::core::{Action, Event, Row, ShardState, Task, TaskResult};
+use coordinator::core::{Action, Event, Row, Shard, ShardState, Task, TaskResult};
 use types::Outcome;
 
 pub(crate) const TASKS: [&str; 7] =
@@ -42,7 +42,7 @@ pub(crate) const EFFECTS: [&str; 27] = [
 ];
 
 /// What becomes of builds, leases and shards.
-pub(crate) const STAGES: [&str; 23] = [
+pub(crate) const STAGES: [&str; 27] = [
     "build: new",
     "build: queued",
     "build: running",
@@ -66,6 +66,10 @@ pub(crate) const STAGES: [&str; 23] = [
     "shard: called off",
     "build: made room",
     "lease: made room",
+    "shard: to be run again",
+    "shard: running again",
+    "shard: flaked",
+    "shard: failed twice",
 ];
 
 /// The name of an event's kind.
@@ -176,11 +180,15 @@ pub(crate) fn lease_over(reason: &str) -> usize {
 /// A build whose main machine more urgent work took.
 pub(crate) const MADE_ROOM: usize = 21;
 
-pub(crate) fn shard_stage(state: ShardState) -> usize {
-    match state {
-        ShardState::Waiting => 17,
-        ShardState::Running(_) => 18,
-        ShardState::Ended(Outcome::Cancelled) => 20,
-        ShardState::Ended(_) => 19,
+pub(crate) fn shard_stage(shard: &Shard) -> usize {
+    match (shard.state, shard.first.is_some()) {
+        (ShardState::Waiting, false) => 17,
+        (ShardState::Running(_), false) => 18,
+        (ShardState::Ended(Outcome::Cancelled), _) => 20,
+        (ShardState::Ended(_), false) => 19,
+        (ShardState::Waiting, true) => 23,
+        (ShardState::Running(_), true) => 24,
+        (ShardState::Ended(Outcome::Passed), true) => 25,
+        (ShardState::Ended(_), true) => 26,
     }
 }

@@ -354,7 +354,9 @@ impl Process {
             return Ok(());
         }
         let files = lock(&self.machine.disk).files.clone();
-        let script = command::of(&self.world, spec, files.made.as_deref(), files.from.as_deref());
+        let luck = id.0.as_u128();
+        let luck = (luck >> 64) as u64 ^ luck as u64;
+        let script = command::of(&self.world, spec, files.made.as_deref(), files.from.as_deref(), luck);
         let script = script.unwrap_or_else(|what| {
             self.world.context.judge.broken(Invariant::Truth, format!("{what}, on {}", self.machine.name));
             Script::default()

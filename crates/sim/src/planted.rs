@@ -30,9 +30,10 @@ impl Planted {
             Mutation::AcknowledgeFirst => &[Invariant::Logs, Invariant::Drains][..],
             Mutation::SkipLog => &[Invariant::Logs][..],
             Mutation::EndlessRetries | Mutation::NeverSpare | Mutation::NoReason => &[Invariant::Waits][..],
-            Mutation::FaultFails | Mutation::FaultPasses | Mutation::ForeignSnapshot => {
-                &[Invariant::Truth][..]
-            }
+            Mutation::FaultFails
+            | Mutation::FaultPasses
+            | Mutation::ForeignSnapshot
+            | Mutation::SecondPasses => &[Invariant::Truth][..],
             Mutation::NeverWake => &[Invariant::Waits, Invariant::Drains][..],
             Mutation::TrustReturned => &[Invariant::Truth, Invariant::Once][..],
             Mutation::GiveUp => &[Invariant::Alive][..],

@@ -21,6 +21,8 @@ pub(crate) enum Verdict {
     Passes,
     Fails,
     Hangs,
+    /// Now so, now so.
+    Flakes,
 }
 
 /// A test of a commit.
@@ -129,8 +131,8 @@ impl Tree {
         Self { make_millis: rng.between(500, 12_000), make, list, tests, file, builders }
     }
 
-    /// How the tests of a shard end: the time they take, what they write, and the verdict.
-    pub(crate) fn run(&self, names: &[&str]) -> (u64, String, Verdict) {
+    /// How the tests of a shard end: the time they take, what they write, and the verdict; of one that flakes, by luck.
+    pub(crate) fn run(&self, names: &[&str], luck: u64) -> (u64, String, Verdict) {
         let (mut millis, mut text, mut verdict) = (20, String::new(), Verdict::Passes);
         let all = names.is_empty();
         for test in self.tests.iter().filter(|test| all || names.contains(&test.name.as_str())) {
@@ -139,7 +141,8 @@ impl Tree {
             match test.verdict {
                 Verdict::Hangs => return (u64::MAX, text, Verdict::Hangs),
                 Verdict::Fails => verdict = Verdict::Fails,
-                Verdict::Passes => {}
+                Verdict::Flakes if Rng::new(luck).once_in(2) => verdict = Verdict::Fails,
+                Verdict::Passes | Verdict::Flakes => {}
             }
         }
         (millis, text, verdict)
@@ -151,6 +154,7 @@ impl Test {
         let verdict = match rng.between(0, 500) {
             0 => Verdict::Hangs,
             1..4 => Verdict::Fails,
+            4..8 => Verdict::Flakes,
             _ => Verdict::Passes,
         };
         let millis = if rng.once_in(10) { rng.between(2000, 9000) } else { rng.between(20, 1500) };

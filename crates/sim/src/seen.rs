@@ -103,6 +103,7 @@ fn kind_of(what: &str) -> Invariant {
         "no clock",
         "waits though",
         "an urgent build",
+        "runs again where",
     ]) {
         Invariant::Waits
     } else {
@@ -173,9 +174,7 @@ impl Inner {
             Row::BuildEnd(end) => (Item::Build(end.attempt.build), kinds::build_end(end.outcome)),
             Row::Lease(lease) => (Item::Lease(lease.id), kinds::lease_stage(&lease.task)),
             Row::LeaseEnd { id, reason, .. } => (Item::Lease(*id), kinds::lease_over(reason)),
-            Row::Shard(attempt, shard) => {
-                (Item::Shard(*attempt, shard.number), kinds::shard_stage(shard.state))
-            }
+            Row::Shard(attempt, shard) => (Item::Shard(*attempt, shard.number), kinds::shard_stage(shard)),
             _ => return,
         };
         // What was before this life of the coordinator is not known here.

@@ -96,7 +96,7 @@ fn allowed(tree: &Tree, builder: &str) -> Vec<Outcome> {
         return vec![Outcome::Failed];
     }
     let of = |verdict: Verdict| match verdict {
-        Verdict::Passes => None,
+        Verdict::Passes | Verdict::Flakes => None,
         Verdict::Fails => Some(Outcome::Failed),
         Verdict::Hangs => Some(Outcome::TimedOut),
     };
@@ -112,12 +112,20 @@ fn allowed(tree: &Tree, builder: &str) -> Vec<Outcome> {
         return vec![outcome];
     }
     let mut bad: Vec<Outcome> = tree.tests.iter().filter_map(|test| of(test.verdict)).collect();
-    if tree.run(&[]).0 > TEST_MILLIS {
+    let flakes = tree.tests.iter().any(|test| test.verdict == Verdict::Flakes);
+    if tree.run(&[], 0).0 > TEST_MILLIS {
         bad.push(Outcome::TimedOut);
-        if builder != "plain" && tree.tests.iter().all(|test| test.verdict == Verdict::Passes) {
+        let harmless =
+            |test: &crate::project::Test| matches!(test.verdict, Verdict::Passes | Verdict::Flakes);
+        if builder != "plain" && tree.tests.iter().all(harmless) {
             // Only if one shard has too many of them.
             bad.push(Outcome::Passed);
         }
     }
-    if bad.is_empty() { vec![Outcome::Passed] } else { bad }
+    match (bad.is_empty(), flakes) {
+        (true, false) => vec![Outcome::Passed],
+        (true, true) => vec![Outcome::Passed, Outcome::Failed],
+        (false, false) => bad,
+        (false, true) => bad.into_iter().chain([Outcome::Failed]).collect(),
+    }
 }

@@ -4,7 +4,8 @@
 pub struct WaitReason {
     /// NO_MACHINE (none of the host type is connected or takes work), ALL_BUSY, BEHIND_OTHERS, BACKING_OFF (after an
     /// infrastructure fault), PAUSED or SHARDS_RUNNING. Of a build that runs and lacks helpers also NO_SNAPSHOT,
-    /// SNAPSHOT_TIED (no other machine can use what make left) and HELPERS_FAILED.
+    /// SNAPSHOT_TIED (no other machine can use what make left) and HELPERS_FAILED; of a shard that failed, and of its
+    /// build if nothing else runs, RUN_AGAIN (another machine is to run it a second time).
     #[prost(string, tag = "1")]
     pub code: ::prost::alloc::string::String,
     /// The same in words, with names and numbers.
@@ -44,7 +45,7 @@ pub struct Build {
     /// The outcome of the last attempt, once it has ended.
     #[prost(enumeration = "Outcome", tag = "8")]
     pub outcome: i32,
-    /// What decided the outcome, in one line; empty when passed.
+    /// What decided the outcome, in one line; of one that passed, what flaked, else empty.
     #[prost(string, tag = "9")]
     pub reason: ::prost::alloc::string::String,
     /// When it was accepted.
@@ -74,6 +75,10 @@ pub struct Build {
     /// Where a browser finds it, a path such as `/build/48213`.
     #[prost(string, tag = "18")]
     pub page: ::prost::alloc::string::String,
+    /// How many shards of the last attempt failed and passed when they were run again. A build that passed with some is
+    /// shown as flaky.
+    #[prost(uint32, tag = "19")]
+    pub flakes: u32,
 }
 /// One attempt of a build.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -152,9 +157,12 @@ pub struct Shard {
     /// When it ended; unset before.
     #[prost(message, optional, tag = "8")]
     pub ended: ::core::option::Option<::prost_types::Timestamp>,
-    /// Why it waits or had to be repeated; empty if neither.
+    /// Why it waits or had to be repeated, how it failed, and where; may be empty.
     #[prost(string, tag = "9")]
     pub note: ::prost::alloc::string::String,
+    /// It failed, and passed when it was run again.
+    #[prost(bool, tag = "10")]
+    pub flaky: bool,
 }
 /// How something ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -3346,6 +3354,564 @@ pub mod machine_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "farmer.coordinator.v1.MachineService";
     impl<T> tonic::server::NamedService for MachineServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Asks why.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainRequest {
+    /// What is asked about.
+    #[prost(oneof = "explain_request::Subject", tags = "1, 2")]
+    pub subject: ::core::option::Option<explain_request::Subject>,
+}
+/// Nested message and enum types in `ExplainRequest`.
+pub mod explain_request {
+    /// What is asked about.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Subject {
+        /// A build, by number.
+        #[prost(uint64, tag = "1")]
+        Build(u64),
+        /// A test, by name.
+        #[prost(string, tag = "2")]
+        Test(::prost::alloc::string::String),
+    }
+}
+/// Why.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainResponse {
+    /// As was asked.
+    #[prost(oneof = "explain_response::Answer", tags = "1, 2")]
+    pub answer: ::core::option::Option<explain_response::Answer>,
+}
+/// Nested message and enum types in `ExplainResponse`.
+pub mod explain_response {
+    /// As was asked.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Answer {
+        /// Of a build.
+        #[prost(message, tag = "1")]
+        Build(super::BuildExplanation),
+        /// Of a test.
+        #[prost(message, tag = "2")]
+        Test(super::TestExplanation),
+    }
+}
+/// Why a build is as it is.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BuildExplanation {
+    /// The build without attempts. If it waits, its `waits_for` says what for.
+    #[prost(message, optional, tag = "1")]
+    pub build: ::core::option::Option<Build>,
+    /// What failed or flaked, at most 5; what the commit is to blame for first.
+    #[prost(message, repeated, tag = "2")]
+    pub failures: ::prost::alloc::vec::Vec<FailureExplanation>,
+    /// Failures that are left out.
+    #[prost(uint32, tag = "3")]
+    pub more_failures: u32,
+    /// A shell command that does it again; empty if there is nothing to do again.
+    #[prost(string, tag = "4")]
+    pub reproduce: ::prost::alloc::string::String,
+}
+/// A failure and what is known of it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FailureExplanation {
+    /// A step such as `make`, or a test, or `shard 3`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The test, if it is of one alone.
+    #[prost(string, tag = "2")]
+    pub test: ::prost::alloc::string::String,
+    /// The shard, from 1; 0 if it is of none or of the only one.
+    #[prost(uint32, tag = "3")]
+    pub shard: u32,
+    /// How it ended: failed, timed out, infrastructure; of a flake how it failed first.
+    #[prost(enumeration = "Outcome", tag = "4")]
+    pub outcome: i32,
+    /// Whose fault it is.
+    #[prost(enumeration = "Cause", tag = "5")]
+    pub cause: i32,
+    /// Why the farm thinks so, in a sentence.
+    #[prost(string, tag = "6")]
+    pub text: ::prost::alloc::string::String,
+    /// Where it ran: where it failed first, then where it was run again.
+    #[prost(string, repeated, tag = "7")]
+    pub machines: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Of what failed before, the first build of the unbroken row of failures, as far as it was looked back; else 0.
+    #[prost(uint64, tag = "8")]
+    pub since_build: u64,
+    /// At the newest commit.
+    #[prost(enumeration = "AtTip", tag = "9")]
+    pub at_tip: i32,
+    /// The build there; 0 if there is none.
+    #[prost(uint64, tag = "10")]
+    pub tip_build: u64,
+    /// How often it flakes; unset if it is of no single test, or did not run before.
+    #[prost(message, optional, tag = "11")]
+    pub flakes: ::core::option::Option<FlakeRate>,
+    /// What the failure looks like, without numbers; failures of one cause mostly look alike. Empty without a log.
+    #[prost(string, tag = "12")]
+    pub signature: ::prost::alloc::string::String,
+    /// Builds in which the same test failed before and looked so, the newest first; at most 3 failures are compared.
+    #[prost(uint64, repeated, tag = "13")]
+    pub alike: ::prost::alloc::vec::Vec<u64>,
+    /// The lines of the log around it, at most 20.
+    #[prost(message, repeated, tag = "14")]
+    pub lines: ::prost::alloc::vec::Vec<ToldLine>,
+}
+/// A line of a log.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ToldLine {
+    /// Its number in the merged log, from 1.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// The text, cut at 400 characters.
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+    /// It says what went wrong.
+    #[prost(bool, tag = "3")]
+    pub telling: bool,
+}
+/// How often a test both failed and passed at one commit, of the commits at which it was run.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct FlakeRate {
+    /// At how many commits it did.
+    #[prost(uint64, tag = "1")]
+    pub flaked: u64,
+    /// Of how many; at most the last 500 runs are looked at.
+    #[prost(uint64, tag = "2")]
+    pub commits: u64,
+    /// Where the true share lies with 95 % confidence (Wilson), from 0 to 1: the lower end.
+    #[prost(double, tag = "3")]
+    pub low: f64,
+    /// The upper end.
+    #[prost(double, tag = "4")]
+    pub high: f64,
+}
+/// How a test fares.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TestExplanation {
+    /// The test.
+    #[prost(string, tag = "1")]
+    pub test: ::prost::alloc::string::String,
+    /// On each builder that ran it, the worst first; at most 50.
+    #[prost(message, repeated, tag = "2")]
+    pub builders: ::prost::alloc::vec::Vec<TestStanding>,
+    /// The build of its last failure; unset if it never failed.
+    #[prost(message, optional, tag = "3")]
+    pub last_failure: ::core::option::Option<BuildExplanation>,
+    /// Where a browser finds it, a path such as `/test/net/http`.
+    #[prost(string, tag = "4")]
+    pub page: ::prost::alloc::string::String,
+}
+/// How a test fares on one builder.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TestStanding {
+    /// The builder.
+    #[prost(string, tag = "1")]
+    pub builder: ::prost::alloc::string::String,
+    /// The farm's name of the repository.
+    #[prost(string, tag = "2")]
+    pub repository: ::prost::alloc::string::String,
+    /// FAILS, MAY_FAIL (it or a neighbour in its shard failed), FLAKES or PASSES.
+    #[prost(string, tag = "3")]
+    pub standing: ::prost::alloc::string::String,
+    /// The same in words.
+    #[prost(string, tag = "4")]
+    pub text: ::prost::alloc::string::String,
+    /// Runs that passed.
+    #[prost(uint64, tag = "5")]
+    pub passed: u64,
+    /// Runs that failed.
+    #[prost(uint64, tag = "6")]
+    pub failed: u64,
+    /// How often it flakes.
+    #[prost(message, optional, tag = "7")]
+    pub flakes: ::core::option::Option<FlakeRate>,
+}
+/// Whose fault a failure is, as far as the farm knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Cause {
+    /// Not used.
+    Unspecified = 0,
+    /// This commit's: it failed twice, and did not fail at the commit before.
+    Commit = 1,
+    /// An older commit's: it failed at the commit before, too.
+    OlderCommit = 2,
+    /// Chance: it failed, and passed when it was run again.
+    Flake = 3,
+    /// The farm's: it says nothing about the commit.
+    Infrastructure = 4,
+    /// Nobody can tell yet; the text says what is missing.
+    Unclear = 5,
+}
+impl Cause {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CAUSE_UNSPECIFIED",
+            Self::Commit => "CAUSE_COMMIT",
+            Self::OlderCommit => "CAUSE_OLDER_COMMIT",
+            Self::Flake => "CAUSE_FLAKE",
+            Self::Infrastructure => "CAUSE_INFRASTRUCTURE",
+            Self::Unclear => "CAUSE_UNCLEAR",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CAUSE_UNSPECIFIED" => Some(Self::Unspecified),
+            "CAUSE_COMMIT" => Some(Self::Commit),
+            "CAUSE_OLDER_COMMIT" => Some(Self::OlderCommit),
+            "CAUSE_FLAKE" => Some(Self::Flake),
+            "CAUSE_INFRASTRUCTURE" => Some(Self::Infrastructure),
+            "CAUSE_UNCLEAR" => Some(Self::Unclear),
+            _ => None,
+        }
+    }
+}
+/// How something fares at the newest commit of its branch that was built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AtTip {
+    /// Nobody knows.
+    Unspecified = 0,
+    /// It passes.
+    Passes = 1,
+    /// It fails.
+    Fails = 2,
+    /// This is the newest commit.
+    This = 3,
+}
+impl AtTip {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AT_TIP_UNSPECIFIED",
+            Self::Passes => "AT_TIP_PASSES",
+            Self::Fails => "AT_TIP_FAILS",
+            Self::This => "AT_TIP_THIS",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AT_TIP_UNSPECIFIED" => Some(Self::Unspecified),
+            "AT_TIP_PASSES" => Some(Self::Passes),
+            "AT_TIP_FAILS" => Some(Self::Fails),
+            "AT_TIP_THIS" => Some(Self::This),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod why_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Says why.
+    #[derive(Debug, Clone)]
+    pub struct WhyServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl WhyServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> WhyServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> WhyServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            WhyServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Says why a build failed or what it waits for, or how a test fares. The answer is bounded: at most 5 failures of 20
+        /// lines each, and 50 builders of a test. Changes nothing. NOT_FOUND (UNKNOWN_BUILD, UNKNOWN_TEST), INVALID_ARGUMENT
+        /// (NO_SUBJECT).
+        pub async fn explain(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.coordinator.v1.WhyService/Explain",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("farmer.coordinator.v1.WhyService", "Explain"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod why_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with WhyServiceServer.
+    #[async_trait]
+    pub trait WhyService: std::marker::Send + std::marker::Sync + 'static {
+        /// Says why a build failed or what it waits for, or how a test fares. The answer is bounded: at most 5 failures of 20
+        /// lines each, and 50 builders of a test. Changes nothing. NOT_FOUND (UNKNOWN_BUILD, UNKNOWN_TEST), INVALID_ARGUMENT
+        /// (NO_SUBJECT).
+        async fn explain(
+            &self,
+            request: tonic::Request<super::ExplainRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExplainResponse>, tonic::Status>;
+    }
+    /// Says why.
+    #[derive(Debug)]
+    pub struct WhyServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> WhyServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for WhyServiceServer<T>
+    where
+        T: WhyService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/farmer.coordinator.v1.WhyService/Explain" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainSvc<T: WhyService>(pub Arc<T>);
+                    impl<
+                        T: WhyService,
+                    > tonic::server::UnaryService<super::ExplainRequest>
+                    for ExplainSvc<T> {
+                        type Response = super::ExplainResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WhyService>::explain(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for WhyServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "farmer.coordinator.v1.WhyService";
+    impl<T> tonic::server::NamedService for WhyServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

@@ -84,6 +84,7 @@ impl Turn<'_> {
             started: self.now,
             ended: self.now,
             is_try,
+            flakes: 0,
         };
         self.save(Row::BuildEnd(end.clone()));
         self.act(Action::Ended(end));

@@ -157,8 +157,31 @@ pub struct Shard {
     pub started: Option<Timestamp>,
     /// When it ended.
     pub ended: Option<Timestamp>,
-    /// Why it had to be repeated.
+    /// Why it had to be repeated, or how it failed.
     pub note: String,
+    /// How it failed when it was run first; none if it has not, or if that was believed at once.
+    pub first: Option<Box<FirstRun>>,
+}
+
+/// The run of a shard that failed and is not believed yet: the shard is run a second time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstRun {
+    /// Its command.
+    pub exec: ExecId,
+    /// Where it ran.
+    pub machine: MachineName,
+    /// Failed or timed out.
+    pub outcome: Outcome,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// How it failed, in words.
+    pub note: String,
+    /// Since when another machine is waited for.
+    pub since: Timestamp,
+    /// It may be run again where it failed: no other machine could run it, or none was free for long.
+    pub anywhere: bool,
 }
 
 /// Where a shard stands.
@@ -261,10 +284,19 @@ impl Build {
                         && attempt.shards.iter().any(|shard| shard.state == ShardState::Waiting)
                 }
             };
+            // To see whether a shard fails elsewhere too takes another machine, whatever was asked for.
+            let asked = self.plan.helpers.max(u32::from(attempt.doubted_since().is_some()));
             useful
                 && attempt.helper_faults < HELPER_FAULTS
                 && (attempt.main.is_some() || !attempt.helpers.is_empty())
-                && (attempt.helpers.len() as u32) < self.plan.helpers + u32::from(attempt.main.is_none())
+                && (attempt.helpers.len() as u32) < asked + u32::from(attempt.main.is_none())
+        })
+    }
+
+    /// Whether a machine that joins would find something to do.
+    pub(super) fn has_work_for(&self, machine: &MachineName) -> bool {
+        self.attempt().is_some_and(|attempt| {
+            attempt.stage == Stage::Preparing || attempt.next_shard(super::Role::Helper, machine).is_some()
         })
     }
 }
@@ -283,6 +315,13 @@ impl Attempt {
     pub(super) fn shard_mut(&mut self, number: u32) -> Option<&mut Shard> {
         self.shards.get_mut((number as usize).checked_sub(1)?)
     }
+
+    /// Since when the first of its shards waits for another machine than the one where it failed.
+    pub(super) fn doubted_since(&self) -> Option<Timestamp> {
+        let waits = |shard: &&Shard| shard.state == ShardState::Waiting;
+        let first = self.shards.iter().filter(waits).filter_map(|shard| shard.first.as_ref());
+        first.filter(|first| !first.anywhere).map(|first| first.since).min()
+    }
 }
 
 impl Shard {
@@ -297,5 +336,15 @@ impl Shard {
             ShardState::Ended(outcome) => Some(outcome),
             _ => None,
         }
+    }
+
+    /// Whether it failed and then passed: nothing but chance, or the machine, was in between.
+    pub fn is_flaky(&self) -> bool {
+        self.first.is_some() && self.outcome() == Some(Outcome::Passed)
+    }
+
+    /// Whether a machine may run it.
+    pub(super) fn is_for(&self, machine: &MachineName) -> bool {
+        self.first.as_ref().is_none_or(|first| first.anywhere || first.machine != *machine)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Build, Class, Progress, ShardState, Stage, State, Task, queue::Queue};
+use super::{Build, Class, Progress, Role, ShardState, Stage, State, Task, queue::Queue};
 
 impl State {
     /// Says which invariant is broken, if one is.
@@ -155,12 +155,25 @@ impl State {
                 let runs = matches!(task, Some(Task::Shard(number, exec))
                     if *number == shard.number && Some(*exec) == shard.exec);
                 ensure(runs, || format!("shard {} runs nowhere", shard.number))?;
+                let machine = self.leases.get(&id).map(|lease| &lease.machine);
+                let first = shard.first.as_ref().filter(|first| !first.anywhere);
+                let elsewhere = first.is_none_or(|first| machine != Some(&first.machine));
+                ensure(elsewhere, || format!("shard {} runs again where it failed", shard.number))?;
             }
         }
-        let waiting = attempt.shards.iter().any(|shard| shard.state == ShardState::Waiting);
-        let main_waits =
-            attempt.main.and_then(|id| self.leases.get(&id)).is_some_and(|l| l.task == Task::Wait);
-        ensure(!(waiting && main_waits), || "its main machine waits though a shard does, too".to_owned())?;
+        let doubted = attempt.shards.iter().filter(|shard| shard.first.is_some()).count() as u32;
+        ensure(doubted <= self.limits.second_runs, || "more second runs than the budget".to_owned())?;
+        let due = attempt.doubted_since().map(|since| since + self.limits.elsewhere);
+        ensure(self.doubting.due(&build.number) == due, || {
+            "a shard is to be run again elsewhere and no clock runs, or the reverse".to_owned()
+        })?;
+        let main = attempt.main.and_then(|id| self.leases.get(&id));
+        let idles = main.is_some_and(|main| {
+            main.task == Task::Wait
+                && attempt.stage == Stage::Testing
+                && attempt.next_shard(Role::Main, &main.machine).is_some()
+        });
+        ensure(!idles, || "its main machine waits though a shard does, too".to_owned())?;
         let all = !attempt.shards.is_empty() && attempt.shards_done() == attempt.shards.len();
         ensure(!all, || "all shards have ended and it has not".to_owned())
     }

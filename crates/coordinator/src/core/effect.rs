@@ -133,7 +133,7 @@ pub struct BuildEnd {
     pub key: BuildKey,
     /// How it ended.
     pub outcome: Outcome,
-    /// What decided; empty when passed.
+    /// What decided; of one that passed, what flaked; else empty.
     pub reason: String,
     /// When the last attempt began.
     pub started: Timestamp,
@@ -141,6 +141,8 @@ pub struct BuildEnd {
     pub ended: Timestamp,
     /// A try.
     pub is_try: bool,
+    /// How many shards failed and then passed.
+    pub flakes: u32,
 }
 
 /// An attempt as it is stored.

@@ -104,6 +104,8 @@ impl Turn<'_> {
         let Some(build) = self.state.builds.remove(&number) else { return };
         self.state.keys.remove(&build.key);
         self.state.recent.push(build.key.clone(), number);
+        let shards = build.attempt().map(|attempt| attempt.shards.as_slice()).unwrap_or_default();
+        let flakes = shards.iter().filter(|shard| shard.is_flaky()).count() as u32;
         let end = BuildEnd {
             attempt: build.attempt_id(),
             started: build.attempt().map_or(self.now, |attempt| attempt.started),
@@ -112,6 +114,7 @@ impl Turn<'_> {
             reason: reason.to_owned(),
             ended: self.now,
             is_try: build.is_try,
+            flakes,
         };
         self.save(Row::BuildEnd(end.clone()));
         if Mutation::ReportTwice.is(self.state.limits.mutation) {

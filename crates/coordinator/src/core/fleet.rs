@@ -102,9 +102,12 @@ impl Fleet {
         self.yards.get(host)?.idle.values().next()?.first()
     }
 
-    /// One free machine for each work folder.
+    /// Two free machines for each work folder: one of them may be where a shard has just failed.
     pub(super) fn idle_by_folder(&self, host: &HostType) -> impl Iterator<Item = &MachineName> {
-        self.yards.get(host).into_iter().flat_map(|yard| yard.idle.values().filter_map(BTreeSet::first))
+        self.yards
+            .get(host)
+            .into_iter()
+            .flat_map(|yard| yard.idle.values().flat_map(|idle| idle.iter().take(2)))
     }
 
     /// Whether a machine is among the free ones.

@@ -161,6 +161,12 @@ impl Turn<'_> {
             self.save_progress(number);
             self.changed(number);
         }
+        while let Some((at, number)) = self.state.doubting.first()
+            && at <= self.now
+        {
+            self.state.doubting.set(&number, None);
+            self.give_up_elsewhere(number);
+        }
         while let Some((at, number)) = self.state.urging.first()
             && at <= self.now
         {

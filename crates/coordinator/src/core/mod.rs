@@ -21,6 +21,7 @@ mod progress;
 mod queue;
 mod restore;
 mod schedule;
+mod second_run;
 mod shards;
 mod shares;
 mod state;
@@ -30,7 +31,7 @@ mod turn;
 mod wait;
 
 pub use build::{
-    Attempt, Build, BuildKey, Class, Progress, Shard, ShardState, SnapshotKey, Stage, StepRecord,
+    Attempt, Build, BuildKey, Class, FirstRun, Progress, Shard, ShardState, SnapshotKey, Stage, StepRecord,
 };
 pub use effect::{Action, Assignment, AttemptRow, BuildEnd, BuildRow, Effects, ExecRow, Row};
 pub use event::{

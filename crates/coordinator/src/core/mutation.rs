@@ -44,11 +44,13 @@ pub enum Mutation {
     TrustReturned,
     /// A write that fails for a moment ends the coordinator.
     GiveUp,
+    /// A shard that has failed twice counts as passed.
+    SecondPasses,
 }
 
 impl Mutation {
     /// All.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::ForgetRequeue,
         Self::ForgetPreempted,
         Self::NeverSpare,
@@ -69,6 +71,7 @@ impl Mutation {
         Self::NeverWake,
         Self::TrustReturned,
         Self::GiveUp,
+        Self::SecondPasses,
     ];
 
     /// Whether this bug is the one that was put in.

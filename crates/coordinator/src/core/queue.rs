@@ -328,8 +328,17 @@ impl Lane {
     }
 }
 
-/// A build's place among those that would put a further machine to use: by class, then who has the fewest.
-type Wish = (Class, usize, Place);
+/// A build's place among those that would put a further machine to use: by class; then those with a shard that is to be
+/// run again elsewhere, since they are all but done; then who has the fewest.
+type Wish = (Class, Calm, usize, Place);
+
+/// Whether a build has no shard that is to be run again elsewhere.
+type Calm = bool;
+
+/// Whether a build's wish for help comes before all that have no machine, of which this is the first class.
+pub(super) fn precedes((class, calm): (Class, Calm), waiting: Option<Class>) -> bool {
+    waiting.is_none_or(|waiting| class < waiting || (!calm && class == waiting))
+}
 
 /// Builds that would put a further machine to use, by host type.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -341,7 +350,8 @@ pub(super) struct Wishes {
 impl Wishes {
     pub(super) fn insert(&mut self, build: &Build) {
         let helpers = build.attempt().map_or(0, |attempt| attempt.helpers.len());
-        let wish = (build.class, helpers, place(build));
+        let calm = build.attempt().is_none_or(|attempt| attempt.doubted_since().is_none());
+        let wish = (build.class, calm, helpers, place(build));
         if self.of.get(&build.number).is_some_and(|(_, known)| *known == wish) {
             return;
         }
@@ -365,7 +375,8 @@ impl Wishes {
         self.of.contains_key(&number)
     }
 
-    pub(super) fn iter(&self, host: &HostType) -> impl Iterator<Item = (Class, BuildNumber)> + '_ {
-        self.by_host.get(host).into_iter().flatten().map(|(class, _, (_, number))| (*class, *number))
+    pub(super) fn iter(&self, host: &HostType) -> impl Iterator<Item = ((Class, Calm), BuildNumber)> + '_ {
+        let wishes = self.by_host.get(host).into_iter().flatten();
+        wishes.map(|(class, calm, _, (_, number))| ((*class, *calm), *number))
     }
 }

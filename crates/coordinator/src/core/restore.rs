@@ -67,7 +67,7 @@ impl State {
         }
         let names: Vec<_> = state.machines.keys().cloned().collect();
         for restored_build in restored.builds {
-            let build = Build::restore(restored_build, &restored.leases, now + limits.longest_rest());
+            let build = Build::restore(restored_build, &restored.leases, now, &limits);
             state.keys.insert(build.key.clone(), build.number);
             state.builds.insert(build.number, Box::new(build));
         }
@@ -104,14 +104,19 @@ impl Machine {
 }
 
 impl Build {
-    fn restore(restored: RestoredBuild, leases: &[Lease], latest: Timestamp) -> Self {
+    fn restore(restored: RestoredBuild, leases: &[Lease], now: Timestamp, limits: &Limits) -> Self {
         let row = restored.row;
+        let latest = now + limits.longest_rest();
         let progress = match (restored.attempt, restored.resting_until) {
             (Some(attempt), _) => {
-                let attempt = Attempt::restore(attempt, restored.shards, restored.steps, leases);
+                let mut shards = restored.shards;
+                for first in shards.iter_mut().filter_map(|shard| shard.first.as_mut()) {
+                    first.since = first.since.min(now);
+                }
+                let attempt = Attempt::restore(attempt, shards, restored.steps, leases);
                 Progress::Running(Box::new(attempt))
             }
-            // The clock may have been set back meanwhile: nothing rests for hours.
+            // Here as above the clock may have been set back meanwhile: nothing waits or rests for hours.
             (None, Some(until)) => Progress::Resting(until.min(latest)),
             (None, None) => Progress::Queued,
         };

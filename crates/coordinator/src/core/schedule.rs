@@ -4,7 +4,7 @@ use types::{AttemptId, BuildNumber, HostType, LeaseId, MachineName, Outcome, Pha
 
 use super::{
     Attempt, Build, Class, ExecRow, Lease, Machine, Mutation, Progress, Role, Row, SnapshotKey, Stage, State,
-    StepRecord, Task, turn::Turn,
+    StepRecord, Task, queue::precedes, turn::Turn,
 };
 
 /// How many builds are looked at for one that an idle machine can help.
@@ -28,9 +28,9 @@ impl Turn<'_> {
             return false;
         }
         let waiting = self.state.queue.first_class(host);
-        let wished = self.state.helped.iter(host).next().map(|(class, _)| class);
+        let wished = self.state.helped.iter(host).next().map(|(wish, _)| wish);
         // A build's helpers come right after those of its class that have no machine at all.
-        let help_first = wished.is_some_and(|wished| waiting.is_none_or(|waiting| wished < waiting));
+        let help_first = wished.is_some_and(|wished| precedes(wished, waiting));
         if help_first && self.grant_help(host, waiting) {
             return true;
         }
@@ -49,7 +49,10 @@ impl Turn<'_> {
         if let Some(attempt) = build.attempt() {
             // It lost its machines while testing and goes on from its snapshot, if a machine can use it.
             let wanted = attempt.snapshot.clone();
-            let able = wanted.and_then(|wanted| Some((self.idle_for(build, &wanted)?, wanted)));
+            let able = wanted.and_then(|wanted| {
+                let useful = self.idle_for(build, &wanted, true);
+                Some((useful.or_else(|| self.idle_for(build, &wanted, false))?, wanted))
+            });
             let Some((able, wanted)) = able else {
                 let reason = format!("no machine is left that can use its snapshot; `{machine}` cannot");
                 self.end_attempt(number, Outcome::Infrastructure, &reason);
@@ -71,24 +74,25 @@ impl Turn<'_> {
             .state
             .helped
             .iter(host)
-            .take_while(|(class, _)| waiting.is_none_or(|waiting| *class < waiting))
+            .take_while(|(wish, _)| precedes(*wish, waiting))
             .take(HELPED_LOOK)
             .find_map(|(_, number)| {
                 let build = self.state.builds.get(&number)?;
                 let wanted = self.state.helpers_begin_with(build)?;
                 let stored = build.attempt()?.snapshot.is_some();
                 let task = if stored { Task::SnapshotFetch(wanted.clone()) } else { Task::Wait };
-                Some((number, self.idle_for(build, wanted)?, task))
+                Some((number, self.idle_for(build, wanted, true)?, task))
             });
         let Some((number, able, task)) = able else { return false };
         self.grant(number, &able, Role::Helper, task);
         true
     }
 
-    /// An idle machine that can use a snapshot of a build.
-    fn idle_for(&self, build: &Build, wanted: &SnapshotKey) -> Option<MachineName> {
-        let mut idle = self.state.fleet.idle_by_folder(&build.plan.host).take(FOLDERS_LOOK);
-        idle.find(|name| self.state.snapshot_key(build, name).as_ref() == Some(wanted)).cloned()
+    /// An idle machine that can use a snapshot of a build; if asked, one that finds something to do there.
+    fn idle_for(&self, build: &Build, wanted: &SnapshotKey, useful: bool) -> Option<MachineName> {
+        let idle = self.state.fleet.idle_by_folder(&build.plan.host).take(FOLDERS_LOOK);
+        let mut useful = idle.filter(|name| !useful || build.has_work_for(name));
+        useful.find(|name| self.state.snapshot_key(build, name).as_ref() == Some(wanted)).cloned()
     }
 
     fn begin_attempt(&mut self, number: BuildNumber) {

@@ -1,9 +1,9 @@
 //! Shards: who takes which, what an ending leads to. The main machine takes them in list order, so that the merged log
 //! grows smoothly; helpers take the biggest, so that none is left at the end.
 
-use types::{BuildNumber, LeaseId, Outcome, Timestamp};
+use types::{BuildNumber, LeaseId, MachineName, Outcome, Timestamp};
 
-use super::{Attempt, ListedTest, Role, Row, Shard, ShardState, Stage, Task, turn::Turn};
+use super::{Attempt, ListedTest, Mutation, Role, Row, Shard, ShardState, Stage, Task, turn::Turn};
 
 impl Turn<'_> {
     /// The tests are known: one entry for each shard, in list order.
@@ -31,10 +31,14 @@ impl Turn<'_> {
         let (number, role, attempt_id, test_exec) =
             (lease.build(), lease.role, lease.attempt, lease.test_exec);
         let Some(attempt) = self.state.attempt(number) else { return };
-        let Some(shard) = attempt.next_shard(role) else {
+        let Some(shard) = attempt.next_shard(role, &lease.machine) else {
             match role {
+                Role::Main if lease.task == Task::Wait => {}
                 Role::Main => self.assign(id, Task::Wait),
-                Role::Helper => self.release(id, "no shard is left"),
+                Role::Helper => {
+                    self.release(id, "no shard is left for it");
+                    self.await_machine(number);
+                }
             }
             self.changed(number);
             return;
@@ -75,17 +79,26 @@ impl Turn<'_> {
         ended: Timestamp,
     ) {
         let (outcome, reason) = verdict;
+        if outcome != Outcome::Passed && self.run_again(id, number, (outcome, &reason), ended) {
+            return;
+        }
         let Some(lease) = self.state.leases.get(&id) else { return };
         let (build_number, attempt_id) = (lease.build(), lease.attempt);
+        let mutation = self.state.limits.mutation;
         let Some(build) = self.state.builds.get_mut(&build_number) else { return };
         let (keep_going, builder) = (build.plan.keep_going, build.key.builder.clone());
         let Some(attempt) = build.attempt_mut() else { return };
         let Some(shard) = attempt.shard_mut(number) else { return };
+        let hides = Mutation::SecondPasses.is(mutation) && shard.first.is_some();
+        let outcome = if hides { Outcome::Passed } else { outcome };
         shard.state = ShardState::Ended(outcome);
         shard.ended = Some(ended.max(shard.started.unwrap_or(ended)));
-        if outcome != Outcome::Passed {
-            shard.note = shard.describe(&reason);
-        }
+        shard.note = match (outcome, &shard.first) {
+            (Outcome::Passed, None) => std::mem::take(&mut shard.note),
+            (Outcome::Passed, Some(first)) => shard.told_of_flake(first),
+            (_, None) => shard.describe(&reason),
+            (_, Some(first)) => shard.told_twice(first, &reason),
+        };
         let (row, timings) = (Row::Shard(attempt_id, shard.clone()), shard.timings());
         let failure = shard.note.clone();
         let all_ended = attempt.shards_done() == attempt.shards.len();
@@ -108,7 +121,7 @@ impl Turn<'_> {
         let failed: Vec<&Shard> =
             attempt.shards.iter().filter(|shard| shard.outcome() != Some(Outcome::Passed)).collect();
         let (outcome, reason) = match failed.as_slice() {
-            [] => (Outcome::Passed, String::new()),
+            [] => (Outcome::Passed, attempt.told_of_flakes()),
             [one] => (one.outcome().unwrap_or(Outcome::Failed), one.note.clone()),
             [first, ..] => {
                 let text =
@@ -138,7 +151,6 @@ impl Turn<'_> {
         let Some(build) = self.state.builds.get_mut(&number) else { return 0 };
         let id = build.attempt_id();
         let Some(attempt) = build.attempt_mut() else { return 0 };
-        let main = attempt.main;
         let Some(entry) = attempt.shard_mut(shard) else { return 0 };
         let machine = entry.machine.as_ref().map_or("a machine", |name| name.as_str());
         entry.note = format!("try {} on `{machine}`: {reason}", entry.tries);
@@ -146,21 +158,38 @@ impl Turn<'_> {
         entry.faults += u32::from(fault);
         let (row, faults) = (Row::Shard(id, entry.clone()), entry.faults);
         self.save(row);
-        // The main machine waits for just this.
-        let waits = |id: &LeaseId| self.state.leases.get(id).is_some_and(|lease| lease.task == Task::Wait);
-        if faults < tries
-            && let Some(main) = main.filter(waits)
-        {
-            self.take_shard(main);
+        if faults < tries {
+            self.wake_main(number);
         }
         self.changed(number);
         faults
     }
+
+    /// The main machine of a build may be waiting for a shard that there is now.
+    pub(super) fn wake_main(&mut self, number: BuildNumber) {
+        let main = self.state.attempt(number).and_then(|attempt| attempt.main);
+        let waits = |id: &LeaseId| self.state.leases.get(id).is_some_and(|lease| lease.task == Task::Wait);
+        if let Some(main) = main.filter(waits) {
+            self.take_shard(main);
+        }
+    }
+
+    /// An attempt may have lost its last machine while shards wait: it goes on with the next one.
+    fn await_machine(&mut self, number: BuildNumber) {
+        let now = self.now;
+        let Some(build) = self.state.builds.get_mut(&number) else { return };
+        if build.needs_machine() {
+            build.waiting_since = now;
+            self.save_progress(number);
+        }
+    }
 }
 
 impl Attempt {
-    fn next_shard(&self, role: Role) -> Option<u32> {
-        let mut waiting = self.shards.iter().filter(|shard| shard.state == ShardState::Waiting);
+    /// The shard that a machine takes next.
+    pub(super) fn next_shard(&self, role: Role, machine: &MachineName) -> Option<u32> {
+        let waits = |shard: &&Shard| shard.state == ShardState::Waiting && shard.is_for(machine);
+        let mut waiting = self.shards.iter().filter(waits);
         match role {
             Role::Main => waiting.next(),
             Role::Helper => waiting.max_by_key(|shard| (shard.estimate(), std::cmp::Reverse(shard.number))),
@@ -183,10 +212,11 @@ impl Shard {
             started: None,
             ended: None,
             note: String::new(),
+            first: None,
         }
     }
 
-    fn describe(&self, reason: &str) -> String {
+    pub(super) fn describe(&self, reason: &str) -> String {
         match &*self.tests {
             [] => format!("test: {reason}"),
             [test] => format!("`{test}`: {reason}"),

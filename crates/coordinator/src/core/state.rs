@@ -33,6 +33,12 @@ pub struct Limits {
     pub urge: Duration,
     /// How long tries and batch work wait before every eighth machine goes to what was accepted first.
     pub patience: Duration,
+    /// How many shards of an attempt are run a second time when they have failed: more than a few fail for a reason.
+    pub second_runs: u32,
+    /// What failed after longer than this is not run a second time.
+    pub second_run_within: Duration,
+    /// How long another machine is waited for to do that; then it is done where it failed.
+    pub elsewhere: Duration,
     /// A bug that is put in on purpose.
     pub mutation: Option<Mutation>,
 }
@@ -48,6 +54,9 @@ impl Default for Limits {
             rest: Duration::from_secs(2),
             urge: Duration::from_secs(30),
             patience: Duration::from_mins(30),
+            second_runs: 3,
+            second_run_within: Duration::from_mins(10),
+            elsewhere: Duration::from_mins(1),
             mutation: None,
         }
     }
@@ -90,6 +99,8 @@ pub struct State {
     pub(super) away: Clocks<MachineName>,
     /// Tries that wait, by when batch work makes room for them.
     pub(super) urging: Clocks<BuildNumber>,
+    /// Builds with a shard that waits for another machine than the one where it failed, by until when.
+    pub(super) doubting: Clocks<BuildNumber>,
     /// Machines by host type.
     pub(super) fleet: Fleet,
     /// Host types where something has changed in this step that may let somebody be served. Empty between steps.
@@ -138,6 +149,7 @@ impl State {
             resting: Clocks::default(),
             away: Clocks::default(),
             urging: Clocks::default(),
+            doubting: Clocks::default(),
             fleet: Fleet::default(),
             stirred: BTreeSet::new(),
             next_build: 1,
@@ -212,7 +224,8 @@ impl State {
         let resting = self.resting.first().map(|(at, _)| at);
         let away = self.away.first().map(|(at, _)| at);
         let urging = self.urging.first().map(|(at, _)| at);
-        resting.into_iter().chain(away).chain(urging).min()
+        let doubting = self.doubting.first().map(|(at, _)| at);
+        resting.into_iter().chain(away).chain(urging).chain(doubting).min()
     }
 
     /// What helpers of a build begin with. It may not be stored yet: then they wait for it.
@@ -229,6 +242,8 @@ impl State {
         };
         let until = until.filter(|_| !Mutation::NeverWake.is(self.limits.mutation));
         self.resting.set(&number, until);
+        let doubted = build.attempt().and_then(Attempt::doubted_since);
+        self.doubting.set(&number, doubted.map(|since| since + self.limits.elsewhere));
         let (before, spot) = (build.spot, build.wanted_spot());
         self.queue.set(build, spot);
         if before != spot && build.class == Class::Try {
@@ -250,6 +265,7 @@ impl State {
     pub(super) fn unqueue(&mut self, number: BuildNumber) {
         self.resting.set(&number, None);
         self.urging.set(&number, None);
+        self.doubting.set(&number, None);
         self.helped.remove(number);
         if let Some(build) = self.builds.get_mut(&number) {
             self.queue.set(build, Spot::Out);

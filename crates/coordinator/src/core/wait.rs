@@ -48,6 +48,8 @@ pub enum WaitCode {
     SnapshotTied,
     /// Helpers are asked for, and the last ones could not begin.
     HelpersFailed,
+    /// A shard failed; another machine is to run it again.
+    RunAgain,
 }
 
 impl WaitCode {
@@ -62,6 +64,7 @@ impl WaitCode {
             Self::NoSnapshot => "NO_SNAPSHOT",
             Self::SnapshotTied => "SNAPSHOT_TIED",
             Self::HelpersFailed => "HELPERS_FAILED",
+            Self::RunAgain => "RUN_AGAIN",
         }
     }
 }
@@ -94,6 +97,11 @@ impl State {
                 }
                 let running =
                     attempt.shards.iter().filter(|s| matches!(s.state, ShardState::Running(_))).count();
+                if running == 0
+                    && let Some(doubted) = attempt.shards.iter().find_map(|shard| self.elsewhere(shard))
+                {
+                    return Some(doubted);
+                }
                 Some(WaitReason {
                     code: WaitCode::ShardsRunning,
                     text: match running {
@@ -118,6 +126,9 @@ impl State {
         }
         if build.needs_machine() {
             return Some(self.machine_wait(build));
+        }
+        if let Some(doubted) = self.elsewhere(entry) {
+            return Some(doubted);
         }
         let ahead =
             attempt.shards.iter().filter(|s| s.state == ShardState::Waiting && s.number < shard).count();

@@ -100,6 +100,7 @@ pub(super) fn build(record: &BuildRecord, active: Option<&Active>) -> wire::Buil
         shards_done: attempt.map_or(0, |attempt| attempt.shards_done() as u32),
         shards_total: attempt.map_or(0, |attempt| attempt.shards.len() as u32),
         page: format!("/build/{}", record.number),
+        flakes: record.flakes,
     }
 }
 
@@ -165,5 +166,6 @@ fn shard(shard: &Shard, active: Option<&Active>) -> wire::Shard {
         started: time(shard.started),
         ended: time(shard.ended),
         note,
+        flaky: shard.is_flaky(),
     }
 }

@@ -10,6 +10,7 @@ mod queries;
 mod read_log;
 mod requests;
 mod watch_builds;
+mod why_service;
 
 pub(crate) use build_service::Builds;
 pub(crate) use enrolment_service::Enrolment;
@@ -17,6 +18,7 @@ pub(crate) use farm_service::Farmland;
 pub(crate) use machine_service::Operators;
 pub(crate) use mutations::Mutations;
 pub(crate) use queries::Queries;
+pub(crate) use why_service::Why;
 
 use tonic::{Code, Status};
 

@@ -159,6 +159,7 @@ fn shard(row: &Row) -> Result<Shard, LoadError> {
         started: row.opt_time("started")?,
         ended: row.opt_time("ended")?,
         note: row.text("note")?.to_owned(),
+        first: row.opt_text("first_run")?.map(serde_json::from_str).transpose().map_err(broken)?,
     })
 }
 

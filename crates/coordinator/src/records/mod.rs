@@ -22,6 +22,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 4, sql: include_str!("output.sql") },
     Migration { version: 5, sql: include_str!("tests.sql") },
     Migration { version: 6, sql: include_str!("enrolment.sql") },
+    Migration { version: 7, sql: include_str!("second_runs.sql") },
 ];
 
 /// The name of the cursor in `meta`.

@@ -22,10 +22,13 @@ pub(crate) struct BuildRecord {
     pub(crate) ended: Option<Timestamp>,
     pub(crate) outcome: Option<Outcome>,
     pub(crate) reason: String,
+    /// How many shards failed and then passed.
+    pub(crate) flakes: u32,
 }
 
 impl BuildRecord {
-    fn read(row: &Row) -> Result<Self, ReadError> {
+    /// From a row of `builds`.
+    pub(crate) fn read(row: &Row) -> Result<Self, ReadError> {
         Ok(Self {
             number: BuildNumber(row.number("number")?),
             repository: row.parse("repository")?,
@@ -43,6 +46,7 @@ impl BuildRecord {
             ended: row.opt_time("ended")?,
             outcome: row.opt_parse("outcome")?,
             reason: row.text("reason")?.to_owned(),
+            flakes: row.number("flakes")?,
         })
     }
 

@@ -137,9 +137,9 @@ fn build(batch: &mut Batch, row: &BuildRow) {
 fn build_end(batch: &mut Batch, end: &BuildEnd) {
     let AttemptId { build, attempt } = end.attempt;
     batch.push(
-        "UPDATE builds SET outcome = $2, reason = $3, started = $4, ended = $5, attempts = $6, resting_until = NULL \
-         WHERE number = $1",
-        values![build, end.outcome, &end.reason, end.started, end.ended, attempt],
+        "UPDATE builds SET outcome = $2, reason = $3, started = $4, ended = $5, attempts = $6, flakes = $7, \
+         resting_until = NULL WHERE number = $1",
+        values![build, end.outcome, &end.reason, end.started, end.ended, attempt, end.flakes],
     );
     batch.push(
         "INSERT INTO outbox (build, attempt) VALUES ($1, $2) ON CONFLICT (build, attempt) DO NOTHING",
@@ -185,10 +185,10 @@ fn shard(batch: &mut Batch, id: AttemptId, row: &Shard) {
     };
     batch.push(
         "INSERT INTO shards (build, attempt, shard, tests, estimates, outcome, lease, tries, faults, exec, machine, \
-         started, ended, note) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
+         started, ended, note, first_run) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
          ON CONFLICT (build, attempt, shard) DO UPDATE SET outcome = excluded.outcome, lease = excluded.lease, \
          tries = excluded.tries, faults = excluded.faults, exec = excluded.exec, machine = excluded.machine, \
-         started = excluded.started, ended = excluded.ended, note = excluded.note",
+         started = excluded.started, ended = excluded.ended, note = excluded.note, first_run = excluded.first_run",
         values![
             id.build,
             id.attempt,
@@ -204,6 +204,7 @@ fn shard(batch: &mut Batch, id: AttemptId, row: &Shard) {
             row.started,
             row.ended,
             &row.note,
+            row.first.as_deref().map(json),
         ],
     );
 }

@@ -135,9 +135,8 @@ impl Performer {
             Action::Ended(end) => {
                 info!(build.id = %end.attempt.build, "build {} {}", end.attempt.build, end.outcome);
                 self.worker.hub.result();
-                self.worker
-                    .hub
-                    .tell(|| cell::live(&end.key, cell::ended(end.attempt.build, end.outcome, &end.reason)));
+                let shown = || cell::ended(end.attempt.build, (end.outcome, end.flakes), &end.reason);
+                self.worker.hub.tell(|| cell::live(&end.key, shown()));
             }
         }
     }

@@ -9,7 +9,10 @@ use store::logs::LogStore;
 use types::{BuildNumber, MachineName, Outcome, Phase};
 
 use super::{
-    Active, AttemptFull, Full, LogPart, MergedLog, cell,
+    Active, AttemptFull, Full, LogPart, MergedLog,
+    cause::Cause,
+    cell,
+    explain::{Depth, FAILURES},
     full::ViewError,
     source::{PagesSource, is_failure, unread},
 };
@@ -56,7 +59,7 @@ pub(super) async fn failure_line(logs: &LogStore, log: &MergedLog) -> Result<Opt
 
 /// The last lines that the command of a part wrote, those that tell marked. What the farm says of a command is shown
 /// only where the command itself said nothing.
-async fn tail(
+pub(super) async fn tail(
     logs: &LogStore,
     log: &MergedLog,
     part: &LogPart,
@@ -100,7 +103,9 @@ impl PagesSource {
         };
         let end = found.and_then(|found| found.row.end.clone());
         let outcome = if last { record.outcome } else { end.as_ref().map(|(_, outcome, _)| *outcome) };
-        let state = outcome.map_or(active.map_or(Word::Waiting, running_word), Word::from);
+        let flakes = found.map_or(0, |found| found.shards.iter().filter(|shard| shard.is_flaky()).count());
+        let state = outcome
+            .map_or(active.map_or(Word::Waiting, running_word), |outcome| cell::word(outcome, flakes as u32));
         let (previous, next) = self.neighbours(record).await?;
         let mut view = BuildView {
             number,
@@ -146,8 +151,32 @@ impl PagesSource {
             view.log =
                 LogSummary { bytes: log.len(), lines: self.lines(&log).await?, finished: log.finished };
             view.failures = self.failures(found, &log).await?;
+            self.blame(record, found, &mut view).await?;
         }
         Ok(view)
+    }
+
+    /// Says of the first failures whether they are new here, and whose fault they seem to be.
+    async fn blame(
+        &self,
+        record: &BuildRecord,
+        found: &AttemptFull,
+        view: &mut BuildView,
+    ) -> Result<(), SourceError> {
+        let first: Vec<Failure> = view.failures.iter().take(FAILURES).cloned().collect();
+        let explained = self.explain_all(record, found, first, Depth::Shallow).await?;
+        for (failure, told) in view.failures.iter_mut().zip(&explained) {
+            failure.is_new = match told.cause {
+                Cause::Commit => Some(true),
+                Cause::OlderCommit => Some(false),
+                Cause::Flake | Cause::Infrastructure | Cause::Unclear => None,
+            };
+        }
+        if found.row.end.is_some() {
+            let worst = explained.iter().min_by_key(|told| told.cause);
+            view.likely_cause = worst.map(|told| format!("{}: {}", told.failure.name, told.text));
+        }
+        Ok(())
     }
 
     fn reuse(&self, plan: &Plan) -> Reuse {
@@ -163,7 +192,9 @@ impl PagesSource {
             .await
             .map_err(unread)?;
         let other = |other: BuildRecord| Elsewhere {
-            state: other.outcome.map_or_else(|| unended(other.attempts), Word::from),
+            state: other
+                .outcome
+                .map_or_else(|| unended(other.attempts), |outcome| cell::word(outcome, other.flakes)),
             builder: other.builder,
             build: Some(other.number),
         };
@@ -194,7 +225,11 @@ impl PagesSource {
         Ok((previous, next))
     }
 
-    async fn failures(&self, found: &AttemptFull, log: &MergedLog) -> Result<Vec<Failure>, SourceError> {
+    pub(super) async fn failures(
+        &self,
+        found: &AttemptFull,
+        log: &MergedLog,
+    ) -> Result<Vec<Failure>, SourceError> {
         let mut failures = Vec::new();
         for (part, byte, _) in log.placed() {
             let Some(outcome) = part.outcome.filter(|outcome| is_failure(Some(*outcome))) else { continue };
@@ -205,9 +240,9 @@ impl PagesSource {
             failures.push(Failure {
                 name: part.name.clone(),
                 test: shard.filter(|shard| shard.tests.len() == 1).map(|shard| shard.tests[0].clone()),
-                state: outcome.into(),
+                state: if part.flaky { Word::Flaky } else { outcome.into() },
                 shard: (part.shard > 0 && found.shards.len() > 1).then_some(part.shard),
-                machine: shard.and_then(|shard| shard.machine.clone()).or_else(|| main_machine(found)),
+                machine: shard.and_then(failed_on).or_else(|| main_machine(found)),
                 duration_ms: part.millis,
                 detail: shard.map(|shard| shard.note.clone()).unwrap_or_default(),
                 is_new: None,
@@ -217,6 +252,11 @@ impl PagesSource {
         }
         Ok(failures)
     }
+}
+
+/// Where a shard failed, of which the log has what it wrote there.
+fn failed_on(shard: &Shard) -> Option<MachineName> {
+    shard.first.as_ref().map(|first| first.machine.clone()).or_else(|| shard.machine.clone())
 }
 
 /// How a build stands that has not ended, as far as its row tells.
@@ -273,6 +313,7 @@ fn steps(found: &AttemptFull) -> Vec<StepView> {
 
 fn shard(shard: &Shard, active: Option<&Active>, log: Option<&MergedLog>) -> ShardView {
     let state = match shard.state {
+        ShardState::Ended(_) if shard.is_flaky() => Word::Flaky,
         ShardState::Ended(outcome) => outcome.into(),
         ShardState::Running(_) => Word::Running,
         ShardState::Waiting => Word::Waiting,
@@ -353,7 +394,9 @@ fn machines(found: &AttemptFull, full: &Full) -> Vec<MachineUse> {
 }
 
 fn notes(found: &AttemptFull) -> Vec<String> {
-    let repeated = found.shards.iter().filter(|shard| shard.tries > 1 && !shard.note.is_empty());
+    let by_fault =
+        |shard: &&Shard| shard.tries > 1 + u32::from(shard.first.is_some()) && !shard.note.is_empty();
+    let repeated = found.shards.iter().filter(by_fault);
     repeated
         .map(|shard| format!("shard {} was begun {} times: {}", shard.number, shard.tries, shard.note))
         .collect()

@@ -6,9 +6,14 @@ use types::{BuildNumber, Outcome};
 use crate::core::{Build, BuildKey, Stage, State};
 
 /// The cell of a build that has ended.
-pub(crate) fn ended(number: BuildNumber, outcome: Outcome, reason: &str) -> Cell {
+pub(crate) fn ended(number: BuildNumber, (outcome, flakes): (Outcome, u32), reason: &str) -> Cell {
     let title = reason.chars().take(200).collect();
-    Cell { state: outcome.into(), percent: None, build: Some(number), title }
+    Cell { state: word(outcome, flakes), percent: None, build: Some(number), title }
+}
+
+/// How a build ended of which so many shards failed and then passed.
+pub(crate) fn word(outcome: Outcome, flakes: u32) -> Word {
+    if outcome == Outcome::Passed && flakes > 0 { Word::Flaky } else { outcome.into() }
 }
 
 /// The cell of an active build.

@@ -7,13 +7,14 @@ use pages::{
     view::{
         BuilderView, BuildersView, Configuration, FarmView, HostView, LastBuild, LeaseView, MachineState,
         MachineView, PhaseStat, PoolView, Problem, QueueItem, RecentBuild, RepositoryStatus, Reuse,
-        ServiceHealth, Severity, State as Word,
+        ServiceHealth, Severity,
     },
 };
 use types::{BuildNumber, HostType, MachineName, Phase, Timestamp};
 
 use super::{
     build::waiting,
+    cell,
     source::{PagesSource, stopping, unread},
 };
 use crate::{
@@ -206,7 +207,7 @@ impl PagesSource {
         let mut view = BuildersView::default();
         for (repository, (_, file)) in self.planner.latest() {
             for builder in &file.builders {
-                let sql = "SELECT number, outcome, ended FROM builds WHERE builder = $1 AND repository = $2 \
+                let sql = "SELECT number, outcome, flakes, ended FROM builds WHERE builder = $1 AND repository = $2 \
                            AND outcome IS NOT NULL ORDER BY number DESC LIMIT 1";
                 let args = vec![(&builder.name).into(), (&repository).into()];
                 let last = self.viewer.database.read_first(sql, args).await.map_err(unread)?;
@@ -363,7 +364,7 @@ fn recent_build(record: read::BuildRecord) -> Option<RecentBuild> {
         builder: record.builder,
         commit: record.commit,
         subject: record.subject,
-        state: record.outcome.map(Word::from)?,
+        state: cell::word(record.outcome?, record.flakes),
         reason: record.reason,
         ended,
         duration_ms: ended.since(record.started.unwrap_or(record.created)).as_millis() as u64,
@@ -373,5 +374,6 @@ fn recent_build(record: read::BuildRecord) -> Option<RecentBuild> {
 fn last_build(row: &store::Row) -> Option<LastBuild> {
     let outcome: types::Outcome = row.opt_parse("outcome").ok()??;
     let number = BuildNumber(row.number("number").ok()?);
-    Some(LastBuild { number, state: outcome.into(), ended: row.opt_time("ended").ok()?? })
+    let state = cell::word(outcome, row.number("flakes").ok()?);
+    Some(LastBuild { number, state, ended: row.opt_time("ended").ok()?? })
 }

@@ -98,7 +98,7 @@ impl PagesSource {
         before: i64,
         limit: usize,
     ) -> Result<Cells, SourceError> {
-        let sql = "SELECT b.number, b.commit_hash, b.builder, b.outcome, b.reason FROM builds b JOIN \
+        let sql = "SELECT b.number, b.commit_hash, b.builder, b.outcome, b.reason, b.flakes FROM builds b JOIN \
                    (SELECT commit_hash FROM commits WHERE repository = $1 AND git_ref = $2 AND place < $3 \
                    ORDER BY place DESC LIMIT $4) c ON b.commit_hash = c.commit_hash \
                    WHERE b.repository = $1 AND b.variant = '' ORDER BY b.number";
@@ -112,7 +112,8 @@ impl PagesSource {
             let builder: BuilderName = row.parse("builder").map_err(unread)?;
             let outcome: Option<types::Outcome> = row.opt_parse("outcome").map_err(unread)?;
             let shown = if let Some(outcome) = outcome {
-                cell::ended(number, outcome, row.text("reason").map_err(unread)?)
+                let flakes = row.number("flakes").map_err(unread)?;
+                cell::ended(number, (outcome, flakes), row.text("reason").map_err(unread)?)
             } else {
                 open.insert(number, (commit, builder.clone()));
                 Cell { state: Word::Running, percent: None, build: Some(number), title: String::new() }

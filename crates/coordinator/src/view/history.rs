@@ -14,14 +14,14 @@ use types::{BuildNumber, BuilderName, HostType, MachineName, Outcome, Phase, Rep
 
 use super::{
     build::{self, unended},
-    farm,
+    cell, farm,
     source::{PagesSource, stopping, unread},
 };
 use crate::{
     core::{Build, Machine, State},
     records::{
         read,
-        test_results::{self, KEPT_BUILDS},
+        test_results::{self, KEPT_BUILDS, TestRecord},
     },
 };
 
@@ -105,7 +105,7 @@ impl PagesSource {
 
     async fn leases_of(&self, name: &MachineName) -> Result<Vec<LeaseRecord>, ReadError> {
         let sql = "SELECT l.build, l.role, l.granted, l.ended AS released, l.reason AS why, b.builder, b.commit_hash, \
-                   b.subject, b.author, b.commit_time, b.outcome, b.attempts FROM leases l \
+                   b.subject, b.author, b.commit_time, b.outcome, b.flakes, b.attempts FROM leases l \
                    JOIN builds b ON b.number = l.build WHERE l.machine = $1 ORDER BY l.granted DESC LIMIT $2";
         let rows = self.viewer.database.read(sql, vec![name.into(), LEASES.into()]).await?;
         let lease = |row: &Row| {
@@ -113,7 +113,7 @@ impl PagesSource {
                 build: BuildNumber(row.number("build")?),
                 builder: row.parse("builder")?,
                 commit: commit(row)?,
-                state: word(row.opt_parse("outcome")?, row.number("attempts")?),
+                state: word(row.opt_parse("outcome")?, row.number("flakes")?, row.number("attempts")?),
                 main: row.text("role")? == "main",
                 since: row.time("granted")?,
                 ended: row.opt_time("released")?,
@@ -209,7 +209,7 @@ impl PagesSource {
         let run = |record: read::BuildRecord| BuilderRun {
             number: record.number,
             commit: build::commit(&record),
-            state: word(record.outcome, record.attempts),
+            state: word(record.outcome, record.flakes, record.attempts),
             phases: partition(spans.remove(&record.number).unwrap_or_default()),
             reason: record.reason,
             ended: record.ended,
@@ -217,26 +217,13 @@ impl PagesSource {
         Ok(builds.into_iter().map(run).collect())
     }
 
-    pub(super) async fn test_history(&self, name: &str) -> Result<TestHistory, SourceError> {
+    pub(crate) async fn test_history(&self, name: &str) -> Result<TestHistory, SourceError> {
         let mut lines: BTreeMap<(BuilderName, RepositoryName), Vec<TestRun>> = BTreeMap::new();
         for record in test_results::runs(&self.viewer.database, name, RUNS).await.map_err(unread)? {
+            let told: Vec<TestRun> = test_runs(&record).collect();
             let runs = lines.entry((record.builder, record.repository)).or_default();
             if runs.len() < RUNS_OF_BUILDER {
-                runs.push(TestRun {
-                    build: record.build,
-                    attempt: record.attempt,
-                    shard: record.shard,
-                    commit: CommitRef {
-                        hash: record.commit,
-                        subject: record.subject,
-                        author: record.author,
-                        time: record.commit_time,
-                    },
-                    state: record.outcome.into(),
-                    among: record.among,
-                    duration_ms: record.millis,
-                    ended: record.ended,
-                });
+                runs.extend(told);
             }
         }
         if lines.is_empty() {
@@ -279,8 +266,30 @@ fn commit(row: &Row) -> Result<CommitRef, ReadError> {
     })
 }
 
-fn word(outcome: Option<Outcome>, attempts: u32) -> Word {
-    outcome.map_or_else(|| unended(attempts), Word::from)
+fn word(outcome: Option<Outcome>, flakes: u32, attempts: u32) -> Word {
+    outcome.map_or_else(|| unended(attempts), |outcome| cell::word(outcome, flakes))
+}
+
+/// What a row tells of a test, the newest first: a shard that failed was run twice.
+fn test_runs(record: &TestRecord) -> impl Iterator<Item = TestRun> {
+    let run = |outcome: Outcome, machine: Option<MachineName>, duration_ms: Option<u64>| TestRun {
+        build: record.build,
+        attempt: record.attempt,
+        shard: record.shard,
+        commit: CommitRef {
+            hash: record.commit,
+            subject: record.subject.clone(),
+            author: record.author.clone(),
+            time: record.commit_time,
+        },
+        state: outcome.into(),
+        among: record.among,
+        machine,
+        duration_ms,
+        ended: record.ended,
+    };
+    let first = record.first.clone().map(|(outcome, machine)| run(outcome, Some(machine), None));
+    std::iter::once(run(record.outcome, record.machine.clone(), record.millis)).chain(first)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use store::logs::{LogError, LogStore, Merged, Part};
 use types::{AttemptId, ExecId, Outcome};
 
 use super::AttemptFull;
-use crate::core::{Shard, ShardState};
+use crate::core::{FirstRun, Shard, ShardState};
 
 /// The output of one command.
 #[derive(Debug, Clone)]
@@ -19,6 +19,8 @@ pub(crate) struct LogPart {
     /// The shard; 0 if none.
     pub(crate) shard: u32,
     pub(crate) outcome: Option<Outcome>,
+    /// It failed, and passed when it was run again.
+    pub(crate) flaky: bool,
     pub(crate) millis: Option<u64>,
     pub(crate) bytes: u64,
     /// How many of them the command wrote itself; a last line of the farm's may follow.
@@ -148,6 +150,7 @@ fn parts(attempt: &AttemptFull) -> Vec<LogPart> {
             name: name.to_owned(),
             shard: 0,
             outcome: step.map(|step| step.outcome),
+            flaky: false,
             millis: step.map(|step| step.ended.since(step.started).as_millis() as u64),
             bytes: 0,
             own_bytes: 0,
@@ -160,13 +163,26 @@ fn parts(attempt: &AttemptFull) -> Vec<LogPart> {
         if !over && !alone && !ended {
             break;
         }
+        parts.extend(shard.first.as_deref().map(|first| first_part(shard, first, alone)));
+        // A second run is shown when it ended otherwise than the first. What other shards wrote before they were called
+        // off was never shown, and says nothing.
         let cancelled = shard.state == ShardState::Ended(Outcome::Cancelled);
-        // What other shards wrote before they were called off was never shown, and says nothing.
-        if let Some(exec) = shard.exec.filter(|_| alone || !cancelled) {
+        let shown = if shard.first.is_some() { shard.is_flaky() } else { alone || !cancelled };
+        if let Some(exec) = shard.exec.filter(|_| shown) {
             parts.push(shard_part(shard, exec, alone));
         }
     }
     parts
+}
+
+/// The run of a shard that failed first.
+fn first_part(shard: &Shard, first: &FirstRun, alone: bool) -> LogPart {
+    LogPart {
+        outcome: Some(first.outcome),
+        flaky: shard.is_flaky(),
+        millis: Some(first.ended.since(first.started).as_millis() as u64),
+        ..shard_part(shard, first.exec, alone)
+    }
 }
 
 fn shard_part(shard: &Shard, exec: ExecId, alone: bool) -> LogPart {
@@ -179,6 +195,7 @@ fn shard_part(shard: &Shard, exec: ExecId, alone: bool) -> LogPart {
         },
         shard: shard.number,
         outcome: shard.outcome(),
+        flaky: false,
         millis: shard
             .started
             .zip(shard.ended)

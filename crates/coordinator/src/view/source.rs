@@ -16,7 +16,7 @@ use tokio::sync::broadcast;
 use tracing::error;
 use types::{BuildNumber, BuilderName, MachineName, Outcome, RepositoryName, Timestamp};
 
-use super::{Viewer, full::ViewError};
+use super::{Viewer, cell, full::ViewError};
 use crate::{
     core::Event,
     find::{Mirror, Planner},
@@ -70,7 +70,9 @@ impl LogSource for PagesSource {
         let record = record.ok_or_else(|| SourceError::from(ViewError::UnknownBuild(number)))?;
         let log = self.viewer.log(number, attempt).await?;
         let state =
-            record.outcome.map_or(if log.is_some() { Word::Running } else { Word::Waiting }, Word::from);
+            record.outcome.map_or(if log.is_some() { Word::Running } else { Word::Waiting }, |outcome| {
+                cell::word(outcome, record.flakes)
+            });
         let mut info = LogInfo {
             build: number,
             attempt: attempt.unwrap_or(1),

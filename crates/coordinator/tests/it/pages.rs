@@ -82,11 +82,12 @@ async fn a_test_has_a_past_and_a_shard_of_several_blames_none() {
     farm.project.push('b', Some('a'), &shared);
     assert_eq!(farm.ended(2).await.outcome(), Outcome::Failed);
 
-    let shared = (2, "failed".to_owned(), 4);
-    assert_eq!(runs(&farm, "c").await, [shared.clone(), (1, "failed".to_owned(), 1)]);
+    // What failed was run twice.
+    let (shared, alone) = ((2, "failed".to_owned(), 4), (1, "failed".to_owned(), 1));
+    assert_eq!(runs(&farm, "c").await, [shared.clone(), shared.clone(), alone.clone(), alone]);
     let failure = &json(&farm, "/build/1.json").await["failures"][0];
     assert_eq!((failure["name"].as_str(), failure["test"].as_str()), (Some("c"), Some("c")));
-    assert_eq!(runs(&farm, "a").await, [shared, (1, "passed".to_owned(), 1)]);
+    assert_eq!(runs(&farm, "a").await, [shared.clone(), shared, (1, "passed".to_owned(), 1)]);
     assert_eq!(json(&farm, "/build/2.json").await["failures"][0]["test"], Value::Null);
     for (path, said) in
         [("/test/c", "c fails on linux"), ("/test/a", "a may fail on linux: the shard it shares failed")]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use types::{BuildNumber, BuilderName, Phase, RepositoryName, Timestamp};
+use types::{BuildNumber, BuilderName, MachineName, Phase, RepositoryName, Share, Timestamp};
 
 use super::{BuilderView, CommitRef, HostView, MachineView, QueueItem, State};
 
@@ -163,6 +163,9 @@ pub struct TestRun {
     pub state: State,
     /// How many tests ran in that shard. A shard of several that failed does not say which of them did.
     pub among: u64,
+    /// Where it ran, if that is known.
+    #[serde(default)]
+    pub machine: Option<MachineName>,
     /// How long it took; known if it was alone.
     pub duration_ms: Option<u64>,
     /// When it ended.
@@ -232,6 +235,13 @@ impl TestLine {
             .filter(|run| run.verdict() == TestVerdict::Failed && passed.contains(&run.commit.hash));
         let commits = both.clone().map(at).collect::<BTreeSet<_>>().len() as u64;
         both.clone().next().map(|failed| Flake { failed, commits })
+    }
+
+    /// At how many of the commits at which it was run it both failed and passed.
+    pub fn flake_rate(&self) -> Share {
+        let clear = self.runs.iter().filter(|run| run.verdict() != TestVerdict::Unclear);
+        let all = clear.map(|run| run.commit.hash).collect::<BTreeSet<_>>().len() as u64;
+        Share { of: self.flake().map_or(0, |flake| flake.commits), all }
     }
 
     /// How it stands.

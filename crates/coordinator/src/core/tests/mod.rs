@@ -3,5 +3,6 @@
 mod order;
 mod random;
 mod rules;
+mod second_run;
 mod tables;
 mod world;

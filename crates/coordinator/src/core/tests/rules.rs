@@ -162,9 +162,14 @@ fn the_first_failing_shard_calls_the_others_off() {
     let mut world = testing();
     let failed = world.command(Outcome::Failed);
     world.answer(1, failed);
+    let passed = world.command(Outcome::Passed);
+    world.answer(0, passed);
+    assert_eq!(world.tasks(), ["m3 test 3", "m2 test 2", "m1 test 4"]);
+    let failed = world.command(Outcome::Failed);
+    world.answer(2, failed);
     assert!(world.running.is_empty());
     assert_eq!(world.cleaning.len(), 3);
-    assert_eq!(world.tables.ends[0].reason, "`t3`: exit status 1");
+    assert_eq!(world.tables.ends[0].reason, "`t3`: exit status 1, on `m2` and again on `m1`");
 }
 
 #[test]
@@ -178,14 +183,16 @@ fn with_keep_going_all_shards_are_run() {
     let passed = world.command(Outcome::Passed);
     world.answer(0, passed);
     world.answer(0, listed(3));
-    for outcome in [Outcome::Failed, Outcome::Passed, Outcome::TimedOut] {
+    let failed = [Outcome::Failed; 2];
+    let timed_out = [Outcome::TimedOut; 2];
+    for outcome in failed.into_iter().chain([Outcome::Passed]).chain(timed_out) {
         let result = world.command(outcome);
         world.answer(0, result);
     }
     let end = &world.tables.ends[0];
     assert_eq!(
         (end.outcome, end.reason.as_str()),
-        (Outcome::Failed, "2 of 3 shards, the first: `t0`: exit status 1")
+        (Outcome::Failed, "2 of 3 shards, the first: `t0`: exit status 1, twice on `m1`")
     );
 }
 

@@ -106,6 +106,7 @@ pub fn test_history() -> TestHistory {
                     commit: commit(at, 120 + 3600 * at as u64),
                     state,
                     among,
+                    machine: None,
                     duration_ms: (among == 1).then_some(14_000 + at as u64 * 130),
                     ended: before(3600 * at as u64 + 20),
                 }
