@@ -160,6 +160,19 @@ pub fn run(script: &str, names: &[&str], separator: Separator) -> Command {
     Command { argv: shell(&whole).argv, stdin }
 }
 
+/// What [`run`] does, as one script that a person can read, change and run by hand; the file of names is left behind.
+pub fn spelled(script: &str, names: &[&str], separator: Separator) -> String {
+    let quoted = names.iter().map(|name| quote(name)).collect::<Vec<_>>().join(" ");
+    let script = script.replace(PLACEHOLDER, &quoted);
+    let end = match separator {
+        Separator::Line => "\\n",
+        Separator::Nul => "\\0",
+    };
+    format!(
+        "FARMER_TESTS=$(mktemp)\nexport FARMER_TESTS\nprintf '%s{end}' {quoted} > \"$FARMER_TESTS\"\n{script}\n"
+    )
+}
+
 /// A word that the shell reads back as `text`.
 pub fn quote(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,@%+=".contains(c);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use types::{
     AttemptId, BuildNumber, BuilderName, CommitHash, ExecId, Fence, HostType, LeaseId, MachineName, Outcome,
-    Phase, RepositoryName, ShardId, Timestamp,
+    Phase, RepositoryName, SessionId, SessionName, ShardId, Timestamp,
 };
 
 /// A value of a column. Ids, names and words are text, as people write them; points in time are microseconds.
@@ -158,6 +158,8 @@ texts!(
     LeaseId,
     MachineName,
     RepositoryName,
+    SessionId,
+    SessionName,
     ShardId,
     uuid::Uuid
 );

@@ -137,6 +137,11 @@ uuid_id!(
     "an exec's UUID"
 );
 uuid_id!(LeaseId, "The right of one piece of work to use one machine.", "a lease's UUID");
+uuid_id!(
+    SessionId,
+    "A debugging session: whoever asks for one names it so, once and for all.",
+    "a session's UUID"
+);
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! Names that people give: of builders, host types, machines and repositories.
+//! Names that people give: of builders, host types, machines, repositories and sessions.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -86,6 +86,13 @@ name!(
 );
 name!(HostType, "A kind of machine.", "host type", RULE, is_name);
 name!(MachineName, "One machine.", "machine", RULE, is_name);
+name!(
+    SessionName,
+    "A debugging session, for example `ada-linux-amd64-0`. A live one has it alone; later ones may have it again.",
+    "session",
+    RULE,
+    is_name
+);
 name!(
     RepositoryName,
     "A repository as the farm calls it, for example `go` or `x/tools`.",
