@@ -10,7 +10,7 @@ use crate::{
     router::Shared,
     shell::{Icon, Page, render},
     show,
-    view::{FarmView, MachineState, Severity},
+    view::{FarmView, MachineState, SessionView, Severity},
     words,
 };
 
@@ -29,12 +29,13 @@ pub(crate) async fn json(Extract(shared): Extract<Shared>, headers: HeaderMap) -
 }
 
 /// Rows of each table beyond this many are left to the JSON.
-const MAX_ROWS: usize = 200;
+pub(crate) const MAX_ROWS: usize = 200;
 
 #[derive(Template)]
 #[template(path = "farm.html")]
 struct Document<'a> {
     farm: &'a FarmView,
+    sessions: &'a [SessionView],
     title: String,
     facts: String,
     now: Timestamp,
@@ -52,6 +53,7 @@ fn draw(shared: &Shared, farm: &FarmView) -> Page {
     let now = shared.options.clock.now();
     let template = Document {
         farm,
+        sessions: &farm.sessions,
         facts: facts(farm),
         now,
         longest_ms: farm.phases.iter().map(|phase| phase.p95_ms).max().unwrap_or(0),

@@ -9,13 +9,14 @@ use axum::{
 use types::Timestamp;
 
 use crate::{
+    farm::MAX_ROWS,
     html::Markup,
     respond::{self, Format},
     router::Shared,
     shell::{Icon, Page, render},
     show,
     source::SourceError,
-    view::{FaultShare, MachineHistory, MachineState, MachineView},
+    view::{FaultShare, MachineHistory, MachineState, MachineView, SessionView},
     words,
 };
 
@@ -52,6 +53,7 @@ pub(crate) async fn page(
 struct Document<'a> {
     history: &'a MachineHistory,
     machine: &'a MachineView,
+    sessions: &'a [SessionView],
     title: String,
     now: Timestamp,
     /// What lately was not as it should be, in a sentence.
@@ -61,8 +63,14 @@ struct Document<'a> {
 fn draw(shared: &Shared, history: &MachineHistory) -> Page {
     let now = shared.options.clock.now();
     let title = title(history);
-    let template =
-        Document { history, machine: &history.machine, title: title.clone(), now, record: record(history) };
+    let template = Document {
+        history,
+        machine: &history.machine,
+        sessions: &history.sessions,
+        title: title.clone(),
+        now,
+        record: record(history),
+    };
     Page {
         title,
         current: "/farm".to_owned(),

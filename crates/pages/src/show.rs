@@ -5,7 +5,7 @@ use types::{Phase, Timestamp};
 use crate::{
     build, grid,
     html::Markup,
-    view::{HostView, KnownIssue, MachineState, State, StepView},
+    view::{HostView, KnownIssue, MachineState, SessionState, State, StepView},
     words,
 };
 
@@ -43,6 +43,15 @@ pub(crate) fn machine_class(state: impl Given<MachineState>) -> &'static str {
         MachineState::Cleaning | MachineState::Draining => "w",
         MachineState::Broken | MachineState::Lost => "i",
     }
+}
+
+/// The glyph of a session.
+pub(crate) fn session_class(state: impl Given<SessionState>) -> &'static str {
+    class(match state.given() {
+        SessionState::Waiting => State::Waiting,
+        SessionState::Preparing | SessionState::Ready => State::Running,
+        SessionState::Ended => State::Skipped,
+    })
 }
 
 pub(crate) fn phase(phase: impl Given<Phase>) -> &'static str {

@@ -10,6 +10,7 @@ mod grid;
 mod history;
 mod live;
 mod log;
+mod sessions;
 mod state;
 
 pub use build::{
@@ -28,4 +29,5 @@ pub use history::{
 };
 pub use live::LiveEvent;
 pub use log::{LogInfo, LogPosition, LogSection};
+pub use sessions::{SessionState, SessionView};
 pub use state::{CommitRef, Reuse, Stale, State, Waiting};

@@ -6,7 +6,7 @@ use types::{
     Timestamp,
 };
 
-use super::{Reuse, State, Waiting};
+use super::{Reuse, SessionView, State, Waiting};
 
 /// The raw truth that operators quote.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,9 @@ pub struct FarmView {
     pub queue_length: u64,
     /// Leases, oldest first.
     pub leases: Vec<LeaseView>,
+    /// Debugging sessions, by name; then those that ended lately.
+    #[serde(default)]
+    pub sessions: Vec<SessionView>,
     /// Builds that ended lately, newest first.
     pub recent: Vec<RecentBuild>,
     /// The configuration in force.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use types::{BuildNumber, BuilderName, MachineName, Phase, RepositoryName, Share, Timestamp};
 
-use super::{BuilderView, CommitRef, HostView, MachineView, QueueItem, State};
+use super::{BuilderView, CommitRef, HostView, MachineView, QueueItem, SessionView, State};
 
 /// A machine, for whoever looks after it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct MachineHistory {
     pub sibling_count: u64,
     /// What it was leased for lately, the newest first.
     pub leases: Vec<LeaseRecord>,
+    /// The sessions that it holds or held lately, the newest first.
+    #[serde(default)]
+    pub sessions: Vec<SessionView>,
     /// What it could not do under those leases, the newest first.
     pub faults: Vec<FaultRecord>,
 }

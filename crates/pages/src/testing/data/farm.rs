@@ -6,7 +6,7 @@ use super::{NOW, SUBJECTS, before, commit, name};
 use crate::view::{
     BuilderView, BuildersView, Configuration, FarmView, HostView, LastBuild, LeaseView, MachineState,
     MachineView, PhaseStat, PoolView, Problem, QueueItem, RecentBuild, RepositoryStatus, Reuse,
-    ServiceHealth, Severity, State, Waiting,
+    ServiceHealth, SessionState, SessionView, Severity, State, Waiting,
 };
 
 /// A farm with five machines, a queue, and two things wrong.
@@ -29,6 +29,7 @@ pub fn farm() -> FarmView {
             since: before(40),
             expires: None,
         }],
+        sessions: sessions(),
         recent: recent(),
         configuration: Configuration {
             path: Some("farm.toml".to_owned()),
@@ -114,6 +115,50 @@ fn queue() -> Vec<QueueItem> {
     ]
 }
 
+/// One that is used, one that waits, one that is over.
+pub(super) fn sessions() -> Vec<SessionView> {
+    let session = |one: &str, host: &str, state, created| SessionView {
+        name: name(one),
+        owner: "ada".to_owned(),
+        group: String::new(),
+        host: name(host),
+        builder: Some(name(host)),
+        repeats: String::new(),
+        state,
+        machine: None,
+        created: before(created),
+        expires: NOW + std::time::Duration::from_mins(25),
+        waiting: None,
+        ended: None,
+        reason: String::new(),
+    };
+    let busy = Waiting {
+        code: "ALL_BUSY".to_owned(),
+        text: "the only `linux-s390x` is busy with 48201.1".to_owned(),
+        unblock: "48201.1 ends".to_owned(),
+        since: before(60),
+        position: Some(1),
+        eta_ms: None,
+    };
+    vec![
+        SessionView {
+            machine: Some(name("linux-amd64-2")),
+            repeats: "48213.1.7".to_owned(),
+            ..session("ada-linux-amd64-0", "linux-amd64", SessionState::Ready, 900)
+        },
+        SessionView {
+            waiting: Some(busy),
+            ..session("ada-linux-s390x-0", "linux-s390x", SessionState::Waiting, 60)
+        },
+        SessionView {
+            ended: Some(before(3600)),
+            reason: "nobody used it for 30 min".to_owned(),
+            machine: Some(name("linux-amd64-1")),
+            ..session("ada-linux-amd64-1", "linux-amd64", SessionState::Ended, 9000)
+        },
+    ]
+}
+
 fn machines() -> Vec<MachineView> {
     let all = [
         ("linux-amd64-1", "linux-amd64", MachineState::Leased, "48220.1", 2),
@@ -178,6 +223,7 @@ pub(in crate::testing) fn empty_farm() -> FarmView {
         queue: Vec::new(),
         queue_length: 0,
         leases: Vec::new(),
+        sessions: Vec::new(),
         recent: Vec::new(),
         pools: Vec::new(),
         phases: Vec::new(),

@@ -4,7 +4,7 @@ use types::{BuildNumber, Phase};
 
 use super::{
     before, commit,
-    farm::{builders, farm},
+    farm::{builders, farm, sessions},
     name,
 };
 use crate::view::{
@@ -41,6 +41,7 @@ pub fn machine_history() -> MachineHistory {
         }],
         sibling_count: 1,
         leases: (0..12).map(lease).collect(),
+        sessions: sessions().split_off(2),
         faults: vec![FaultRecord {
             build: BuildNumber(48_192),
             phase: Phase::Source,
