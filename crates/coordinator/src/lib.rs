@@ -11,6 +11,7 @@ pub mod ports;
 mod records;
 mod releases;
 mod server;
+mod sessions;
 mod settings;
 mod shell;
 mod snapshots;

@@ -5,8 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use api::{
     coordinator::{
         build_service_server::BuildServiceServer, enrolment_service_server::EnrolmentServiceServer,
-        farm_service_server::FarmServiceServer, machine_service_server::MachineServiceServer,
-        why_service_server::WhyServiceServer,
+        farm_service_server::FarmServiceServer, gomote_service_server::GomoteServiceServer,
+        machine_service_server::MachineServiceServer, why_service_server::WhyServiceServer,
     },
     maintner::{
         mutation_service_client::MutationServiceClient, mutation_service_server::MutationServiceServer,
@@ -26,10 +26,11 @@ use crate::{
     engine::{self, Engine, Ports, Urls},
     enrol::{Book, Door},
     find::Mirror,
-    grpc::{Builds, Enrolment, Farmland, Mutations, Operators, Queries, Why},
+    grpc::{Builds, Enrolment, Farmland, Gomote, Mutations, Operators, Queries, Why},
     ports::{NoWitness, RecordsError},
     records::{MIGRATIONS, SqlRecords, read},
     releases::{self, Releases},
+    sessions::Sessions,
     settings::Settings,
     shell::{FarmLogs, Hub, Inbox, Tuning},
     snapshots,
@@ -176,6 +177,14 @@ impl Server {
         let services = (builds, farmland, operators);
         let door = Door::new(ground.book.gate(), ways.machines.clone(), tasks.clone());
         let internal = bind_internal(&config, &tasks, &services, &door, &ground.blobs).await?;
+        let sessions = Sessions {
+            viewer: viewer.clone(),
+            planner: planner.clone(),
+            settings: ground.settings.clone(),
+            door,
+            hub: ground.hub.clone(),
+            tasks: tasks.clone(),
+        };
         let source = PagesSource {
             viewer,
             planner,
@@ -186,7 +195,8 @@ impl Server {
             started: ground.started,
             version: config.version.clone(),
         };
-        let public = bind_public(&config, &tasks, (services, ground.project.clone()), source).await?;
+        let further = (Gomote { sessions }, ground.project.clone());
+        let public = bind_public(&config, &tasks, services, further, source).await?;
         Ok(assemble(config, ground, tasks, (internal, public), (ways, inbox)))
     }
 
@@ -335,7 +345,8 @@ async fn bind_internal(
 async fn bind_public(
     config: &Config,
     tasks: &Tasks,
-    (services, (mutations, queries)): ((Builds, Farmland, Operators), (Mutations, Queries)),
+    services: (Builds, Farmland, Operators),
+    (gomote, (mutations, queries)): (Gomote, (Mutations, Queries)),
     source: PagesSource,
 ) -> Result<rpc::Bound, BindError> {
     let mut options = Options::new(config.farm.name.clone(), config.clock.clone(), tasks.shutdown());
@@ -348,6 +359,7 @@ async fn bind_public(
         .grpc(BuildServiceServer::new(services.0).max_decoding_message_size(rpc::MAX_MESSAGE))
         .grpc(FarmServiceServer::new(services.1))
         .grpc(MachineServiceServer::new(services.2).max_decoding_message_size(rpc::MAX_MESSAGE))
+        .grpc(GomoteServiceServer::new(gomote).max_decoding_message_size(rpc::MAX_MESSAGE))
         .grpc(MutationServiceServer::new(mutations))
         .grpc(QueryServiceServer::new(queries))
         .grpc(WhyServiceServer::new(Why { source: source.clone() }))

@@ -7,11 +7,23 @@ use types::Outcome;
 pub(crate) const TASKS: [&str; 7] =
     ["source", "snapshot fetch", "make", "snapshot store", "list", "shard", "wait"];
 pub(crate) const RESULTS: [&str; 6] = ["done", "passed", "failed", "timed out", "listed", "fault"];
-const PLAIN: [&str; 8] =
-    ["accept", "cancel", "connected", "disconnected", "cleaned", "unfit", "drop snapshots", "tick"];
+const PLAIN: [&str; 12] = [
+    "accept",
+    "cancel",
+    "connected",
+    "disconnected",
+    "cleaned",
+    "unfit",
+    "drop snapshots",
+    "tick",
+    "create session",
+    "touch session",
+    "session prepared",
+    "end session",
+];
 pub(crate) const EVENTS: usize = PLAIN.len() + TASKS.len() * RESULTS.len();
 
-pub(crate) const EFFECTS: [&str; 27] = [
+pub(crate) const EFFECTS: [&str; 31] = [
     "row build",
     "row build progress",
     "row build end",
@@ -30,6 +42,8 @@ pub(crate) const EFFECTS: [&str; 27] = [
     "row ref",
     "row commit",
     "row request",
+    "row session",
+    "row session end",
     "run",
     "stop",
     "end lease",
@@ -38,6 +52,8 @@ pub(crate) const EFFECTS: [&str; 27] = [
     "snapshot stored",
     "changed",
     "ended",
+    "prepare",
+    "session changed",
     "nothing",
 ];
 
@@ -90,6 +106,10 @@ pub(crate) fn event(event: &Event) -> usize {
         Event::Unfit { .. } => 5,
         Event::DropSnapshots(_) => 6,
         Event::Tick => 7,
+        Event::CreateSession(_) => 8,
+        Event::TouchSession { .. } => 9,
+        Event::SessionPrepared { .. } => 10,
+        Event::EndSession { .. } => 11,
         Event::TaskEnded { task: of, result, .. } => {
             PLAIN.len() + task(of) * RESULTS.len() + self::result(result)
         }
@@ -139,24 +159,28 @@ pub(crate) fn row(row: &Row) -> usize {
         Row::Ref(_) => 15,
         Row::Commit(_) => 16,
         Row::Request { .. } => 17,
+        Row::Session(_) => 18,
+        Row::SessionEnd { .. } => 19,
     }
 }
 
 pub(crate) fn action(action: &Action) -> usize {
     match action {
-        Action::Run(_) => 18,
-        Action::Stop(_) => 19,
-        Action::EndLease { .. } => 20,
-        Action::Reply { .. } => 21,
-        Action::RemoveSnapshot(_) => 22,
-        Action::SnapshotStored => 23,
-        Action::Changed(_) => 24,
-        Action::Ended(_) => 25,
+        Action::Run(_) => 20,
+        Action::Stop(_) => 21,
+        Action::EndLease { .. } => 22,
+        Action::Reply { .. } => 23,
+        Action::RemoveSnapshot(_) => 24,
+        Action::SnapshotStored => 25,
+        Action::Changed(_) => 26,
+        Action::Ended(_) => 27,
+        Action::Prepare(_) => 28,
+        Action::SessionChanged(_) => 29,
     }
 }
 
 /// An event that wants nothing.
-pub(crate) const NOTHING: usize = 26;
+pub(crate) const NOTHING: usize = 30;
 
 pub(crate) fn build_end(outcome: Outcome) -> usize {
     match outcome {

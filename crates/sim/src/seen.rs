@@ -209,6 +209,9 @@ fn describe(kind: usize, event: &Event) -> String {
         }
         Event::Cleaned { machine, fence, problem } => write!(text, " {machine} {fence} {problem:?}"),
         Event::Unfit { machine, problem } => write!(text, " {machine} {problem}"),
+        Event::CreateSession(new) => write!(text, " {} of {}", new.id, new.owner),
+        Event::TouchSession { name, .. } | Event::EndSession { name, .. } => write!(text, " {name}"),
+        Event::SessionPrepared { lease, result } => write!(text, " under {lease} {result:?}"),
         Event::DropSnapshots(_) | Event::Tick => Ok(()),
     };
     text

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use coordinator::{
     core::{
         AttemptRow, BuildEnd, BuildKey, BuildRow, ExecRow, Lease, MachineInfo, Restored, RestoredBuild, Row,
-        Shard, SnapshotKey, StepRecord,
+        Session, Shard, SnapshotKey, StepRecord,
     },
     ports::{KnownBuilds, Refs},
 };
-use types::{AttemptId, BuildNumber, BuilderName, CommitHash, ExecId, LeaseId, MachineName, Timestamp};
+use types::{
+    AttemptId, BuildNumber, BuilderName, CommitHash, ExecId, LeaseId, MachineName, SessionId, Timestamp,
+};
 
 use crate::judge::Invariant;
 
@@ -58,6 +60,9 @@ pub(crate) struct Tables {
     execs: BTreeMap<ExecId, ExecRow>,
     machines: BTreeMap<MachineName, (MachineInfo, Timestamp)>,
     snapshots: BTreeMap<SnapshotKey, (u64, Timestamp)>,
+    sessions: BTreeMap<SessionId, Session>,
+    /// Sessions that are over.
+    left: BTreeSet<SessionId>,
     timings: BTreeMap<BuilderName, BTreeMap<String, i64>>,
     pub(crate) outbox: BTreeSet<AttemptId>,
     cursor: Option<String>,
@@ -119,6 +124,15 @@ impl Tables {
                     Some(commit) => self.refs.insert(key, commit),
                     None => self.refs.remove(&key),
                 };
+            }
+            Row::Session(session) => {
+                if !self.left.contains(&session.id) {
+                    self.sessions.insert(session.id, (**session).clone());
+                }
+            }
+            Row::SessionEnd { id, .. } => {
+                self.sessions.remove(id);
+                self.left.insert(*id);
             }
             Row::Commit(_) | Row::Request { .. } => {}
         }
@@ -184,6 +198,7 @@ impl Tables {
         Restored {
             builds: self.active.iter().filter_map(restore).collect(),
             leases: self.leases.values().cloned().collect(),
+            sessions: self.sessions.values().cloned().collect(),
             machines: self.machines.values().cloned().collect(),
             snapshots: self.snapshots.keys().cloned().collect(),
             last_build: self.builds.keys().next_back().map_or(0, |number| number.0),

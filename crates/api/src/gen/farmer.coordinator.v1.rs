@@ -1780,6 +1780,1784 @@ pub mod farm_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// A debugging session.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Session {
+    /// What people call it, for example `ada-linux-amd64-0`. No other session that has not ended is called so.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The request_id of its creation.
+    #[prost(string, tag = "2")]
+    pub id: ::prost::alloc::string::String,
+    /// Whose it is.
+    #[prost(string, tag = "3")]
+    pub owner: ::prost::alloc::string::String,
+    /// Its owner's word for some sessions that belong together; empty if it is alone.
+    #[prost(string, tag = "4")]
+    pub group: ::prost::alloc::string::String,
+    /// The kind of machine.
+    #[prost(string, tag = "5")]
+    pub host_type: ::prost::alloc::string::String,
+    /// The builder whose environment commands see; empty if none's.
+    #[prost(string, tag = "6")]
+    pub builder: ::prost::alloc::string::String,
+    /// What it is at.
+    #[prost(enumeration = "SessionState", tag = "7")]
+    pub state: i32,
+    /// When it was asked for.
+    #[prost(message, optional, tag = "8")]
+    pub created: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it ends unless it is used.
+    #[prost(message, optional, tag = "9")]
+    pub expires: ::core::option::Option<::prost_types::Timestamp>,
+    /// How long nobody may use it before it ends.
+    #[prost(message, optional, tag = "10")]
+    pub idle_timeout: ::core::option::Option<::prost_types::Duration>,
+    /// Why it waits; unset when it does not.
+    #[prost(message, optional, tag = "11")]
+    pub waits_for: ::core::option::Option<WaitReason>,
+    /// Its place among all that waits for the same kind of machine, from 1, as far as it can be told; 0 when it has one.
+    #[prost(uint64, tag = "12")]
+    pub position: u64,
+    /// Its machine; empty before it has one.
+    #[prost(string, tag = "13")]
+    pub machine: ::prost::alloc::string::String,
+    /// The machine's system, for example `linux/amd64`.
+    #[prost(string, tag = "14")]
+    pub platform: ::prost::alloc::string::String,
+    /// The absolute path of the work folder.
+    #[prost(string, tag = "15")]
+    pub work_folder: ::prost::alloc::string::String,
+    /// Where commands run unless told otherwise, beneath the work folder.
+    #[prost(string, tag = "16")]
+    pub folder: ::prost::alloc::string::String,
+    /// What was put on the machine for it, in words; empty before it is ready.
+    #[prost(string, tag = "17")]
+    pub found: ::prost::alloc::string::String,
+    /// When it ended; unset before.
+    #[prost(message, optional, tag = "18")]
+    pub ended: ::core::option::Option<::prost_types::Timestamp>,
+    /// Why it ended, in words.
+    #[prost(string, tag = "19")]
+    pub reason: ::prost::alloc::string::String,
+    /// The build, attempt and shard that it repeats, for example `48213.2.7`; empty if none.
+    #[prost(string, tag = "20")]
+    pub repeats: ::prost::alloc::string::String,
+    /// What make left of that build is there.
+    #[prost(bool, tag = "21")]
+    pub made: bool,
+    /// Where the source belongs, beneath the work folder.
+    #[prost(string, tag = "22")]
+    pub source_folder: ::prost::alloc::string::String,
+}
+/// Asks for a session: by one of builder, host_type and build.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateSessionRequest {
+    /// A UUID made by the caller.
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    /// Whose it is: 1 to 24 of a-z, 0-9, `.`, `_` and `-`, the first a letter or digit.
+    #[prost(string, tag = "2")]
+    pub owner: ::prost::alloc::string::String,
+    /// The owner's word for some sessions that belong together: empty, or 1 to 64 characters of the same kinds.
+    #[prost(string, tag = "3")]
+    pub group: ::prost::alloc::string::String,
+    /// The builder whose kind of machine and environment are wanted, as it was last seen in any repository.
+    #[prost(string, tag = "4")]
+    pub builder: ::prost::alloc::string::String,
+    /// The kind of machine.
+    #[prost(string, tag = "5")]
+    pub host_type: ::prost::alloc::string::String,
+    /// A build, attempt or shard that is to be repeated, for example `48213`, `48213.2` or `48213.2.7`: the same kind of
+    /// machine, the same environment, and what make left of it or, where that is gone, its source. Without an attempt the
+    /// last one; without a shard the first that failed, if one did.
+    #[prost(string, tag = "6")]
+    pub build: ::prost::alloc::string::String,
+    /// How long nobody may use it before it ends; unset means 30 min, the most is 24 h.
+    #[prost(message, optional, tag = "7")]
+    pub idle_timeout: ::core::option::Option<::prost_types::Duration>,
+}
+/// It is asked for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateSessionResponse {
+    /// The session.
+    #[prost(message, optional, tag = "1")]
+    pub session: ::core::option::Option<Session>,
+    /// The command of the shard or step that it repeats; empty if it repeats none.
+    #[prost(string, tag = "2")]
+    pub command: ::prost::alloc::string::String,
+    /// The command that makes what is tested, for where what make left is gone; empty if it repeats none.
+    #[prost(string, tag = "3")]
+    pub make: ::prost::alloc::string::String,
+}
+/// Asks for a session as it changes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchSessionRequest {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+/// A session as it is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchSessionResponse {
+    /// The session.
+    #[prost(message, optional, tag = "1")]
+    pub session: ::core::option::Option<Session>,
+}
+/// Asks for sessions.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListSessionsRequest {
+    /// Only of this owner; empty means all.
+    #[prost(string, tag = "1")]
+    pub owner: ::prost::alloc::string::String,
+    /// Only of this group; empty means all.
+    #[prost(string, tag = "2")]
+    pub group: ::prost::alloc::string::String,
+    /// How many at most; 0 means 100, the most is 1000.
+    #[prost(int32, tag = "3")]
+    pub page_size: i32,
+    /// From an earlier response; empty for the first page.
+    #[prost(string, tag = "4")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Some sessions.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListSessionsResponse {
+    /// By name.
+    #[prost(message, repeated, tag = "1")]
+    pub sessions: ::prost::alloc::vec::Vec<Session>,
+    /// For the next page; empty at the end.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// Says that a session is used.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtendSessionRequest {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// How long from now on it is held though nobody uses it; unset means its idle_timeout. It is never shortened, and ends
+    /// 7 d after it was asked for.
+    #[prost(message, optional, tag = "2")]
+    pub hold: ::core::option::Option<::prost_types::Duration>,
+}
+/// Noted.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExtendSessionResponse {
+    /// The session.
+    #[prost(message, optional, tag = "1")]
+    pub session: ::core::option::Option<Session>,
+}
+/// Ends a session.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DestroySessionRequest {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+/// It has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DestroySessionResponse {}
+/// A command to run in a session.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StartCommandRequest {
+    /// The session.
+    #[prost(string, tag = "1")]
+    pub session: ::prost::alloc::string::String,
+    /// A UUIDv7 made by the caller.
+    #[prost(string, tag = "2")]
+    pub command_id: ::prost::alloc::string::String,
+    /// The program and its arguments, at least one.
+    #[prost(string, repeated, tag = "3")]
+    pub argv: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Added to the environment of the session; a later value of a name wins. `$WORK` in a value stands for the work
+    /// folder, `$PATH` for the PATH so far.
+    #[prost(message, repeated, tag = "4")]
+    pub environment: ::prost::alloc::vec::Vec<SessionVariable>,
+    /// The working folder; empty means the session's.
+    #[prost(string, tag = "5")]
+    pub folder: ::prost::alloc::string::String,
+    /// How long it may run; unset means 24 h.
+    #[prost(message, optional, tag = "6")]
+    pub timeout: ::core::option::Option<::prost_types::Duration>,
+    /// Leave out the environment of the builder and of its kind of machine.
+    #[prost(bool, tag = "7")]
+    pub bare: bool,
+}
+/// One variable.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionVariable {
+    /// The name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The value.
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
+/// The command has been started, now or by an earlier call.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StartCommandResponse {}
+/// Asks for output.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchCommandRequest {
+    /// The session.
+    #[prost(string, tag = "1")]
+    pub session: ::prost::alloc::string::String,
+    /// The command.
+    #[prost(string, tag = "2")]
+    pub command_id: ::prost::alloc::string::String,
+    /// The first byte wanted.
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+}
+/// Output, or how the command ended.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchCommandResponse {
+    /// What this response carries.
+    #[prost(oneof = "watch_command_response::Event", tags = "1, 2")]
+    pub event: ::core::option::Option<watch_command_response::Event>,
+}
+/// Nested message and enum types in `WatchCommandResponse`.
+pub mod watch_command_response {
+    /// What this response carries.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Event {
+        /// Output.
+        #[prost(message, tag = "1")]
+        Output(super::CommandOutput),
+        /// How it ended. Nothing follows.
+        #[prost(message, tag = "2")]
+        End(super::CommandEnd),
+    }
+}
+/// Some output.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CommandOutput {
+    /// The position of the first byte.
+    #[prost(uint64, tag = "1")]
+    pub offset: u64,
+    /// The bytes, as written; at most 256 KiB.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub data: ::prost::bytes::Bytes,
+}
+/// How a command ended.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CommandEnd {
+    /// All bytes that it wrote.
+    #[prost(uint64, tag = "5")]
+    pub output_bytes: u64,
+    /// How long it ran.
+    #[prost(message, optional, tag = "6")]
+    pub elapsed: ::core::option::Option<::prost_types::Duration>,
+    /// How.
+    #[prost(oneof = "command_end::How", tags = "1, 2, 3, 4")]
+    pub how: ::core::option::Option<command_end::How>,
+}
+/// Nested message and enum types in `CommandEnd`.
+pub mod command_end {
+    /// How.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum How {
+        /// It exited with this code.
+        #[prost(int32, tag = "1")]
+        ExitCode(i32),
+        /// It was ended by this signal, not by the farm.
+        #[prost(int32, tag = "2")]
+        Signal(i32),
+        /// It could not be started: why.
+        #[prost(string, tag = "3")]
+        NotStarted(::prost::alloc::string::String),
+        /// The farm ended it: why, in words.
+        #[prost(string, tag = "4")]
+        Stopped(::prost::alloc::string::String),
+    }
+}
+/// Ends a command.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelCommandRequest {
+    /// The session.
+    #[prost(string, tag = "1")]
+    pub session: ::prost::alloc::string::String,
+    /// The command.
+    #[prost(string, tag = "2")]
+    pub command_id: ::prost::alloc::string::String,
+}
+/// It has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelCommandResponse {}
+/// A folder to list.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListFilesRequest {
+    /// The session.
+    #[prost(string, tag = "1")]
+    pub session: ::prost::alloc::string::String,
+    /// The folder.
+    #[prost(string, tag = "2")]
+    pub folder: ::prost::alloc::string::String,
+    /// Paths below it that are left out.
+    #[prost(string, repeated, tag = "3")]
+    pub exclude: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Whether files are read for their digests.
+    #[prost(bool, tag = "4")]
+    pub digests: bool,
+}
+/// Some of what lies there.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListFilesResponse {
+    /// At least one, at most 1000.
+    #[prost(message, repeated, tag = "1")]
+    pub entries: ::prost::alloc::vec::Vec<FileEntry>,
+}
+/// A file, folder or symbolic link. Others are not listed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FileEntry {
+    /// The path below the folder.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// What it is.
+    #[prost(enumeration = "FileKind", tag = "2")]
+    pub kind: i32,
+    /// Bytes of a file.
+    #[prost(uint64, tag = "3")]
+    pub size: u64,
+    /// The lower nine bits of the mode.
+    #[prost(uint32, tag = "4")]
+    pub mode: u32,
+    /// When it was changed last.
+    #[prost(message, optional, tag = "5")]
+    pub modified: ::core::option::Option<::prost_types::Timestamp>,
+    /// The BLAKE3 of a file, lower-case hexadecimal, if asked for.
+    #[prost(string, tag = "6")]
+    pub digest: ::prost::alloc::string::String,
+    /// Where a symbolic link leads.
+    #[prost(string, tag = "7")]
+    pub target: ::prost::alloc::string::String,
+}
+/// A piece of an archive.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WriteFilesRequest {
+    /// The header comes first, then chunks.
+    #[prost(oneof = "write_files_request::Part", tags = "1, 2")]
+    pub part: ::core::option::Option<write_files_request::Part>,
+}
+/// Nested message and enum types in `WriteFilesRequest`.
+pub mod write_files_request {
+    /// The header comes first, then chunks.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Part {
+        /// Where to.
+        #[prost(message, tag = "1")]
+        Header(super::WriteFilesHeader),
+        /// At most 1 MiB of the archive, in order.
+        #[prost(bytes, tag = "2")]
+        Chunk(::prost::bytes::Bytes),
+    }
+}
+/// Where an archive goes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WriteFilesHeader {
+    /// The session.
+    #[prost(string, tag = "1")]
+    pub session: ::prost::alloc::string::String,
+    /// The folder to unpack into; made if need be.
+    #[prost(string, tag = "2")]
+    pub folder: ::prost::alloc::string::String,
+    /// tar, tar.gz or tar.zst.
+    #[prost(string, tag = "3")]
+    pub format: ::prost::alloc::string::String,
+}
+/// They are there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WriteFilesResponse {
+    /// Files and folders made.
+    #[prost(uint64, tag = "1")]
+    pub entries: u64,
+}
+/// A folder to read.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadFilesRequest {
+    /// The session.
+    #[prost(string, tag = "1")]
+    pub session: ::prost::alloc::string::String,
+    /// The folder; empty means the work folder.
+    #[prost(string, tag = "2")]
+    pub folder: ::prost::alloc::string::String,
+    /// Paths below it that are left out.
+    #[prost(string, repeated, tag = "3")]
+    pub exclude: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A piece of a folder.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadFilesResponse {
+    /// Chunks, then one digest.
+    #[prost(oneof = "read_files_response::Part", tags = "1, 2")]
+    pub part: ::core::option::Option<read_files_response::Part>,
+}
+/// Nested message and enum types in `ReadFilesResponse`.
+pub mod read_files_response {
+    /// Chunks, then one digest.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Part {
+        /// At most 256 KiB of the archive, in order.
+        #[prost(bytes, tag = "1")]
+        Chunk(::prost::bytes::Bytes),
+        /// The BLAKE3 of all chunks, lower-case hexadecimal.
+        #[prost(string, tag = "2")]
+        Digest(::prost::alloc::string::String),
+    }
+}
+/// Paths to remove.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveFilesRequest {
+    /// The session.
+    #[prost(string, tag = "1")]
+    pub session: ::prost::alloc::string::String,
+    /// At least one; `.` empties the work folder.
+    #[prost(string, repeated, tag = "2")]
+    pub paths: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// They are gone.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveFilesResponse {}
+/// What a session is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum SessionState {
+    /// Not used.
+    Unspecified = 0,
+    /// It waits for a machine.
+    Waiting = 1,
+    /// Its machine is made ready.
+    Preparing = 2,
+    /// It can be used.
+    Ready = 3,
+    /// It is over.
+    Ended = 4,
+}
+impl SessionState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "SESSION_STATE_UNSPECIFIED",
+            Self::Waiting => "SESSION_STATE_WAITING",
+            Self::Preparing => "SESSION_STATE_PREPARING",
+            Self::Ready => "SESSION_STATE_READY",
+            Self::Ended => "SESSION_STATE_ENDED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SESSION_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "SESSION_STATE_WAITING" => Some(Self::Waiting),
+            "SESSION_STATE_PREPARING" => Some(Self::Preparing),
+            "SESSION_STATE_READY" => Some(Self::Ready),
+            "SESSION_STATE_ENDED" => Some(Self::Ended),
+            _ => None,
+        }
+    }
+}
+/// The kinds of entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum FileKind {
+    /// Not used.
+    Unspecified = 0,
+    /// A file.
+    File = 1,
+    /// A folder.
+    Folder = 2,
+    /// A symbolic link.
+    Link = 3,
+}
+impl FileKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "FILE_KIND_UNSPECIFIED",
+            Self::File => "FILE_KIND_FILE",
+            Self::Folder => "FILE_KIND_FOLDER",
+            Self::Link => "FILE_KIND_LINK",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "FILE_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "FILE_KIND_FILE" => Some(Self::File),
+            "FILE_KIND_FOLDER" => Some(Self::Folder),
+            "FILE_KIND_LINK" => Some(Self::Link),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod gomote_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Debugging sessions: a person holds a machine of the farm, runs commands on it and moves files to and from it. A
+    /// session waits in the same queue as builds and outlives connections and restarts of the coordinator. It has one clock:
+    /// whoever uses it sets it back. The farm's people share a token, so a session's owner is who they say they are, and
+    /// whoever has the token may use any session.
+    ///
+    /// Every call that names a session answers NOT_FOUND (UNKNOWN_SESSION) if there was none of that name lately,
+    /// FAILED_PRECONDITION (SESSION_ENDED) with the reason if it is over, and, where it needs the machine,
+    /// FAILED_PRECONDITION (NOT_READY) before it has one and UNAVAILABLE (MACHINE_AWAY) while that is not connected. What the
+    /// machine refuses is answered with its code and reason (BuildletService). Paths are relative to the work folder.
+    #[derive(Debug, Clone)]
+    pub struct GomoteServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl GomoteServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> GomoteServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> GomoteServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            GomoteServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Asks for a session. A repeat with the same request_id makes no second one. NOT_FOUND (UNKNOWN_BUILDER,
+        /// UNKNOWN_HOST_TYPE, UNKNOWN_BUILD, UNKNOWN_ATTEMPT, UNKNOWN_SHARD); FAILED_PRECONDITION (COMMUNITY_HOST) if its
+        /// machines run only what was
+        /// reviewed; RESOURCE_EXHAUSTED (TOO_MANY_SESSIONS) for more than 32 of one owner.
+        pub async fn create_session(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateSessionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateSessionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.coordinator.v1.GomoteService/CreateSession",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "farmer.coordinator.v1.GomoteService",
+                        "CreateSession",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Delivers a session as it is, then as it changes and at least every 20 s, until it has ended. Watching one that waits
+        /// for its machine counts as using it; watching one that has it does not.
+        pub async fn watch_session(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchSessionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::WatchSessionResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.coordinator.v1.GomoteService/WatchSession",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "farmer.coordinator.v1.GomoteService",
+                        "WatchSession",
+                    ),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Lists sessions that have not ended, by name.
+        pub async fn list_sessions(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListSessionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSessionsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.coordinator.v1.GomoteService/ListSessions",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "farmer.coordinator.v1.GomoteService",
+                        "ListSessions",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Says that a session is used, or wants it held for longer.
+        pub async fn extend_session(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExtendSessionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExtendSessionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.coordinator.v1.GomoteService/ExtendSession",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "farmer.coordinator.v1.GomoteService",
+                        "ExtendSession",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends a session. Its machine is wiped. Succeeds if it has ended already.
+        pub async fn destroy_session(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DestroySessionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DestroySessionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.coordinator.v1.GomoteService/DestroySession",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "farmer.coordinator.v1.GomoteService",
+                        "DestroySession",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Starts a command. A second call with the same command_id starts nothing and succeeds.
+        pub async fn start_command(
+            &mut self,
+            request: impl tonic::IntoRequest<super::StartCommandRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::StartCommandResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.coordinator.v1.GomoteService/StartCommand",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "farmer.coordinator.v1.GomoteService",
+                        "StartCommand",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Delivers the output of a command (standard output and error as one) from an offset on and, when it has ended, how it
+        /// ended; then the stream ends. The machine keeps the output, so a lost stream is resumed where it broke. While it is
+        /// open the session is used.
+        pub async fn watch_command(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchCommandRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::WatchCommandResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.coordinator.v1.GomoteService/WatchCommand",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "farmer.coordinator.v1.GomoteService",
+                        "WatchCommand",
+                    ),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Ends a command and all it started. Succeeds if it has ended already.
+        pub async fn cancel_command(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CancelCommandRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CancelCommandResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.coordinator.v1.GomoteService/CancelCommand",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "farmer.coordinator.v1.GomoteService",
+                        "CancelCommand",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists all that lies below a folder, in the order of paths by component.
+        pub async fn list_files(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListFilesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ListFilesResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.coordinator.v1.GomoteService/ListFiles",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("farmer.coordinator.v1.GomoteService", "ListFiles"),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Unpacks an archive into a folder.
+        pub async fn write_files(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::WriteFilesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::WriteFilesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.coordinator.v1.GomoteService/WriteFiles",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("farmer.coordinator.v1.GomoteService", "WriteFiles"),
+                );
+            self.inner.client_streaming(req, path, codec).await
+        }
+        /// Delivers a folder as tar.zst. The digest at the end says that it is whole.
+        pub async fn read_files(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReadFilesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ReadFilesResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.coordinator.v1.GomoteService/ReadFiles",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("farmer.coordinator.v1.GomoteService", "ReadFiles"),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Removes files and folders; what is not there is fine.
+        pub async fn remove_files(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemoveFilesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveFilesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.coordinator.v1.GomoteService/RemoveFiles",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("farmer.coordinator.v1.GomoteService", "RemoveFiles"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod gomote_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with GomoteServiceServer.
+    #[async_trait]
+    pub trait GomoteService: std::marker::Send + std::marker::Sync + 'static {
+        /// Asks for a session. A repeat with the same request_id makes no second one. NOT_FOUND (UNKNOWN_BUILDER,
+        /// UNKNOWN_HOST_TYPE, UNKNOWN_BUILD, UNKNOWN_ATTEMPT, UNKNOWN_SHARD); FAILED_PRECONDITION (COMMUNITY_HOST) if its
+        /// machines run only what was
+        /// reviewed; RESOURCE_EXHAUSTED (TOO_MANY_SESSIONS) for more than 32 of one owner.
+        async fn create_session(
+            &self,
+            request: tonic::Request<super::CreateSessionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateSessionResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the WatchSession method.
+        type WatchSessionStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::WatchSessionResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Delivers a session as it is, then as it changes and at least every 20 s, until it has ended. Watching one that waits
+        /// for its machine counts as using it; watching one that has it does not.
+        async fn watch_session(
+            &self,
+            request: tonic::Request<super::WatchSessionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::WatchSessionStream>,
+            tonic::Status,
+        >;
+        /// Lists sessions that have not ended, by name.
+        async fn list_sessions(
+            &self,
+            request: tonic::Request<super::ListSessionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSessionsResponse>,
+            tonic::Status,
+        >;
+        /// Says that a session is used, or wants it held for longer.
+        async fn extend_session(
+            &self,
+            request: tonic::Request<super::ExtendSessionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExtendSessionResponse>,
+            tonic::Status,
+        >;
+        /// Ends a session. Its machine is wiped. Succeeds if it has ended already.
+        async fn destroy_session(
+            &self,
+            request: tonic::Request<super::DestroySessionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DestroySessionResponse>,
+            tonic::Status,
+        >;
+        /// Starts a command. A second call with the same command_id starts nothing and succeeds.
+        async fn start_command(
+            &self,
+            request: tonic::Request<super::StartCommandRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::StartCommandResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the WatchCommand method.
+        type WatchCommandStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::WatchCommandResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Delivers the output of a command (standard output and error as one) from an offset on and, when it has ended, how it
+        /// ended; then the stream ends. The machine keeps the output, so a lost stream is resumed where it broke. While it is
+        /// open the session is used.
+        async fn watch_command(
+            &self,
+            request: tonic::Request<super::WatchCommandRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::WatchCommandStream>,
+            tonic::Status,
+        >;
+        /// Ends a command and all it started. Succeeds if it has ended already.
+        async fn cancel_command(
+            &self,
+            request: tonic::Request<super::CancelCommandRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CancelCommandResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ListFiles method.
+        type ListFilesStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ListFilesResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Lists all that lies below a folder, in the order of paths by component.
+        async fn list_files(
+            &self,
+            request: tonic::Request<super::ListFilesRequest>,
+        ) -> std::result::Result<tonic::Response<Self::ListFilesStream>, tonic::Status>;
+        /// Unpacks an archive into a folder.
+        async fn write_files(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::WriteFilesRequest>>,
+        ) -> std::result::Result<
+            tonic::Response<super::WriteFilesResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ReadFiles method.
+        type ReadFilesStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ReadFilesResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Delivers a folder as tar.zst. The digest at the end says that it is whole.
+        async fn read_files(
+            &self,
+            request: tonic::Request<super::ReadFilesRequest>,
+        ) -> std::result::Result<tonic::Response<Self::ReadFilesStream>, tonic::Status>;
+        /// Removes files and folders; what is not there is fine.
+        async fn remove_files(
+            &self,
+            request: tonic::Request<super::RemoveFilesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveFilesResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Debugging sessions: a person holds a machine of the farm, runs commands on it and moves files to and from it. A
+    /// session waits in the same queue as builds and outlives connections and restarts of the coordinator. It has one clock:
+    /// whoever uses it sets it back. The farm's people share a token, so a session's owner is who they say they are, and
+    /// whoever has the token may use any session.
+    ///
+    /// Every call that names a session answers NOT_FOUND (UNKNOWN_SESSION) if there was none of that name lately,
+    /// FAILED_PRECONDITION (SESSION_ENDED) with the reason if it is over, and, where it needs the machine,
+    /// FAILED_PRECONDITION (NOT_READY) before it has one and UNAVAILABLE (MACHINE_AWAY) while that is not connected. What the
+    /// machine refuses is answered with its code and reason (BuildletService). Paths are relative to the work folder.
+    #[derive(Debug)]
+    pub struct GomoteServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> GomoteServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for GomoteServiceServer<T>
+    where
+        T: GomoteService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/farmer.coordinator.v1.GomoteService/CreateSession" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateSessionSvc<T: GomoteService>(pub Arc<T>);
+                    impl<
+                        T: GomoteService,
+                    > tonic::server::UnaryService<super::CreateSessionRequest>
+                    for CreateSessionSvc<T> {
+                        type Response = super::CreateSessionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreateSessionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GomoteService>::create_session(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateSessionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.coordinator.v1.GomoteService/WatchSession" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchSessionSvc<T: GomoteService>(pub Arc<T>);
+                    impl<
+                        T: GomoteService,
+                    > tonic::server::ServerStreamingService<super::WatchSessionRequest>
+                    for WatchSessionSvc<T> {
+                        type Response = super::WatchSessionResponse;
+                        type ResponseStream = T::WatchSessionStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchSessionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GomoteService>::watch_session(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchSessionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.coordinator.v1.GomoteService/ListSessions" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListSessionsSvc<T: GomoteService>(pub Arc<T>);
+                    impl<
+                        T: GomoteService,
+                    > tonic::server::UnaryService<super::ListSessionsRequest>
+                    for ListSessionsSvc<T> {
+                        type Response = super::ListSessionsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListSessionsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GomoteService>::list_sessions(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListSessionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.coordinator.v1.GomoteService/ExtendSession" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExtendSessionSvc<T: GomoteService>(pub Arc<T>);
+                    impl<
+                        T: GomoteService,
+                    > tonic::server::UnaryService<super::ExtendSessionRequest>
+                    for ExtendSessionSvc<T> {
+                        type Response = super::ExtendSessionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExtendSessionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GomoteService>::extend_session(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExtendSessionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.coordinator.v1.GomoteService/DestroySession" => {
+                    #[allow(non_camel_case_types)]
+                    struct DestroySessionSvc<T: GomoteService>(pub Arc<T>);
+                    impl<
+                        T: GomoteService,
+                    > tonic::server::UnaryService<super::DestroySessionRequest>
+                    for DestroySessionSvc<T> {
+                        type Response = super::DestroySessionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DestroySessionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GomoteService>::destroy_session(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DestroySessionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.coordinator.v1.GomoteService/StartCommand" => {
+                    #[allow(non_camel_case_types)]
+                    struct StartCommandSvc<T: GomoteService>(pub Arc<T>);
+                    impl<
+                        T: GomoteService,
+                    > tonic::server::UnaryService<super::StartCommandRequest>
+                    for StartCommandSvc<T> {
+                        type Response = super::StartCommandResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::StartCommandRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GomoteService>::start_command(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = StartCommandSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.coordinator.v1.GomoteService/WatchCommand" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchCommandSvc<T: GomoteService>(pub Arc<T>);
+                    impl<
+                        T: GomoteService,
+                    > tonic::server::ServerStreamingService<super::WatchCommandRequest>
+                    for WatchCommandSvc<T> {
+                        type Response = super::WatchCommandResponse;
+                        type ResponseStream = T::WatchCommandStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchCommandRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GomoteService>::watch_command(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchCommandSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.coordinator.v1.GomoteService/CancelCommand" => {
+                    #[allow(non_camel_case_types)]
+                    struct CancelCommandSvc<T: GomoteService>(pub Arc<T>);
+                    impl<
+                        T: GomoteService,
+                    > tonic::server::UnaryService<super::CancelCommandRequest>
+                    for CancelCommandSvc<T> {
+                        type Response = super::CancelCommandResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CancelCommandRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GomoteService>::cancel_command(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CancelCommandSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.coordinator.v1.GomoteService/ListFiles" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListFilesSvc<T: GomoteService>(pub Arc<T>);
+                    impl<
+                        T: GomoteService,
+                    > tonic::server::ServerStreamingService<super::ListFilesRequest>
+                    for ListFilesSvc<T> {
+                        type Response = super::ListFilesResponse;
+                        type ResponseStream = T::ListFilesStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListFilesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GomoteService>::list_files(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListFilesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.coordinator.v1.GomoteService/WriteFiles" => {
+                    #[allow(non_camel_case_types)]
+                    struct WriteFilesSvc<T: GomoteService>(pub Arc<T>);
+                    impl<
+                        T: GomoteService,
+                    > tonic::server::ClientStreamingService<super::WriteFilesRequest>
+                    for WriteFilesSvc<T> {
+                        type Response = super::WriteFilesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::WriteFilesRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GomoteService>::write_files(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WriteFilesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.client_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.coordinator.v1.GomoteService/ReadFiles" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReadFilesSvc<T: GomoteService>(pub Arc<T>);
+                    impl<
+                        T: GomoteService,
+                    > tonic::server::ServerStreamingService<super::ReadFilesRequest>
+                    for ReadFilesSvc<T> {
+                        type Response = super::ReadFilesResponse;
+                        type ResponseStream = T::ReadFilesStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReadFilesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GomoteService>::read_files(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReadFilesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.coordinator.v1.GomoteService/RemoveFiles" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveFilesSvc<T: GomoteService>(pub Arc<T>);
+                    impl<
+                        T: GomoteService,
+                    > tonic::server::UnaryService<super::RemoveFilesRequest>
+                    for RemoveFilesSvc<T> {
+                        type Response = super::RemoveFilesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemoveFilesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GomoteService>::remove_files(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveFilesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for GomoteServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "farmer.coordinator.v1.GomoteService";
+    impl<T> tonic::server::NamedService for GomoteServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 /// A machine asks for a certificate.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EnrollRequest {

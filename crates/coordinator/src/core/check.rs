@@ -25,10 +25,11 @@ impl State {
         ensure(queued == self.queue.len(), || "the queue holds a build that needs no machine".to_owned())?;
         ensure(self.stirred.is_empty(), || "a host type was not served to the end".to_owned())?;
         self.check_shares()?;
-        for host in self.queue.hosts() {
+        self.check_sessions()?;
+        for host in self.queue.hosts().chain(self.applicants.keys()) {
             let idle = self.fleet.first_idle(host).is_some();
             ensure(!idle, || format!("a machine of `{host}` is idle while a build waits for one"))?;
-            let urgent = self.queue.urgent(host).0 > self.fleet.coming(host);
+            let urgent = self.urgent(host).0 > self.fleet.coming(host);
             ensure(!urgent || self.victim(host).is_none(), || {
                 format!("an urgent build waits for a machine of `{host}` while batch work could make room")
             })?;
@@ -56,7 +57,38 @@ impl State {
                 })?;
             }
         }
+        for session in self.sessions.values().filter(|session| session.seat.is_none()) {
+            ensure(self.session_wait(&session.name).is_some(), || {
+                format!("session {} waits without a reason", session.name)
+            })?;
+        }
         Ok(())
+    }
+
+    /// A session has a machine, which knows it, or waits for one; and its clock runs.
+    fn check_sessions(&self) -> Result<(), String> {
+        let mut seated = 0;
+        let leases = self.leases.values().map(|lease| lease.fence);
+        let mut fences: BTreeSet<_> = leases.collect();
+        for (name, session) in &self.sessions {
+            let due = self.session_clocks.due(name) == Some(session.expires);
+            ensure(due, || format!("session {name} has no clock of its own"))?;
+            let place = (session.created, name.clone());
+            let listed = self.applicants.get(&session.host).is_some_and(|waiting| waiting.contains(&place));
+            ensure(listed == session.seat.is_none(), || {
+                format!("session {name} has a machine and waits, or neither")
+            })?;
+            let Some(seat) = &session.seat else { continue };
+            seated += 1;
+            ensure(self.seats.get(&seat.lease) == Some(name), || format!("session {name} is not seated"))?;
+            ensure(fences.insert(seat.fence), || format!("fence {} was given out twice", seat.fence))?;
+            ensure(seat.fence.0 < self.next_fence, || format!("fence {} is not below the next", seat.fence))?;
+            let machine = self.machines.get(&seat.machine);
+            ensure(machine.is_some_and(|machine| machine.lease == Some(seat.lease)), || {
+                format!("`{}` does not know its lease", seat.machine)
+            })?;
+        }
+        ensure(seated == self.seats.len(), || "a seat without a session".to_owned())
     }
 
     /// What shares are held to use is what their leases are.
@@ -101,7 +133,8 @@ impl State {
 
     fn check_machines(&self) -> Result<(), String> {
         for (name, machine) in &self.machines {
-            let live = machine.lease.is_none_or(|id| self.leases.contains_key(&id));
+            let live =
+                machine.lease.is_none_or(|id| self.leases.contains_key(&id) || self.seats.contains_key(&id));
             ensure(live, || format!("`{name}` holds a lease that is over"))?;
             let away = machine.connection.is_none() && machine.lease.is_some();
             let known = self.away.due(name) == Some(machine.lost_at);

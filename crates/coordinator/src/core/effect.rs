@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use types::{AttemptId, BuildNumber, BuilderName, ExecId, Fence, LeaseId, MachineName, Outcome, Timestamp};
+use types::{
+    AttemptId, BuildNumber, BuilderName, ExecId, Fence, LeaseId, MachineName, Outcome, SessionId,
+    SessionName, Timestamp,
+};
 
 use super::{
-    Attempt, BuildKey, Class, Connection, Lease, MachineInfo, NewBuild, Plan, RefMove, SeenCommit, Shard,
-    SnapshotKey, Stage, StepRecord, Task,
+    Attempt, BuildKey, Class, Connection, Lease, MachineInfo, NewBuild, Plan, Preparation, RefMove,
+    SeenCommit, Session, Shard, SnapshotKey, Stage, StepRecord, Task,
 };
 
 /// What one step wants, in the order in which it must happen: all rows, then all actions.
@@ -94,6 +97,17 @@ pub enum Row {
         builds: Vec<BuildNumber>,
         /// When.
         at: Timestamp,
+    },
+    /// A session, as it is now.
+    Session(Box<Session>),
+    /// A session is over.
+    SessionEnd {
+        /// The session.
+        id: SessionId,
+        /// When.
+        ended: Timestamp,
+        /// Why.
+        reason: String,
     },
 }
 
@@ -186,6 +200,10 @@ pub struct ExecRow {
 pub enum Action {
     /// Do, or re-attach to, a task. Replaces what the lease did before.
     Run(Box<Assignment>),
+    /// Make a machine ready for its session. Replaces what the lease did before.
+    Prepare(Box<Preparation>),
+    /// A session has changed or ended.
+    SessionChanged(SessionName),
     /// Stop doing anything under a lease: the machine is lost.
     Stop(LeaseId),
     /// End the lease of a machine (any that it has) under this fence, then say that it is clean.
@@ -252,6 +270,8 @@ impl Row {
                 | Self::Build(_)
                 | Self::Snapshot(..)
                 | Self::Cursor(_)
+                | Self::Session(_)
+                | Self::SessionEnd { .. }
         )
     }
 }

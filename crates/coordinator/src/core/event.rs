@@ -1,13 +1,14 @@
 //! What happens to the core. Time and randomness come in with every event, so that a step can be repeated exactly.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use types::{
-    BuildNumber, CommitHash, ExecId, Fence, LeaseId, MachineName, Outcome, RepositoryName, Timestamp,
+    BuildNumber, CommitHash, ExecId, Fence, LeaseId, MachineName, Outcome, RepositoryName, SessionName,
+    Timestamp,
 };
 use uuid::Uuid;
 
-use super::{BuildKey, Class, Connection, MachineInfo, Plan, SnapshotKey, Task};
+use super::{BuildKey, Class, Connection, MachineInfo, NewSession, Plan, Ready, SnapshotKey, Task};
 
 /// When a step happens, and what new names are made from.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +67,29 @@ pub enum Event {
     },
     /// Snapshots are to go, to make room.
     DropSnapshots(Vec<SnapshotKey>),
+    /// A session is asked for.
+    CreateSession(Box<NewSession>),
+    /// A session is used.
+    TouchSession {
+        /// The session.
+        name: SessionName,
+        /// Hold it so long from now on; none means as long as it may be idle.
+        hold: Option<Duration>,
+    },
+    /// A machine is ready for its session.
+    SessionPrepared {
+        /// The lease.
+        lease: LeaseId,
+        /// What was put there, or why it cannot be made ready, in words.
+        result: Result<Ready, String>,
+    },
+    /// A session is given up.
+    EndSession {
+        /// The session.
+        name: SessionName,
+        /// Why.
+        reason: String,
+    },
     /// Time has passed.
     Tick,
 }

@@ -127,24 +127,8 @@ impl Turn<'_> {
 
     /// Ends a lease: its machine is cleaned.
     pub(super) fn release(&mut self, id: LeaseId, reason: &str) {
-        let now = self.now;
         let Some(lease) = self.drop_lease(id, reason) else { return };
-        if let Some(machine) = self.state.machines.get_mut(&lease.machine) {
-            machine.cleaning = Some(lease.fence);
-            machine.since = now;
-            let connection = machine.connection;
-            self.state.reindex_machine(&lease.machine);
-            if let Some(connection) = connection {
-                self.act(Action::EndLease {
-                    machine: lease.machine,
-                    connection,
-                    lease: id,
-                    fence: lease.fence,
-                });
-            } else {
-                self.act(Action::Stop(id));
-            }
-        }
+        self.free(&lease.machine, id, lease.fence);
     }
 
     /// Takes a lease off the books.

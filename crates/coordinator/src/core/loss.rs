@@ -16,6 +16,9 @@ impl Turn<'_> {
         }
         let held = self.arrive(&arrival, now);
         self.save(Row::Machine(arrival.info, now));
+        if let Some(id) = held.filter(|id| self.state.seats.contains_key(id)) {
+            return self.seat_came_back(id, arrival.lease);
+        }
         match held.and_then(|id| self.state.leases.get(&id)).map(|lease| (lease.id, lease.fence)) {
             Some(held) if arrival.lease == Some(held) => {
                 self.state.reindex_machine(&name);
@@ -66,7 +69,7 @@ impl Turn<'_> {
     }
 
     /// Ends whatever lease the machine holds, under a fence above it.
-    fn clean(&mut self, name: &MachineName, reported: Option<(LeaseId, Fence)>) {
+    pub(super) fn clean(&mut self, name: &MachineName, reported: Option<(LeaseId, Fence)>) {
         if let Some((lease, _)) = reported {
             let fence = self.new_fence();
             if let Some(machine) = self.state.machines.get_mut(name) {
@@ -116,6 +119,9 @@ impl Turn<'_> {
         if let Some(build) = lease.and_then(|id| self.state.leases.get(&id)).map(Lease::build) {
             self.changed(build);
         }
+        if let Some(session) = lease.and_then(|id| self.state.seats.get(&id)).cloned() {
+            self.act(Action::SessionChanged(session));
+        }
     }
 
     /// A machine has been cleaned, or could not be.
@@ -151,6 +157,7 @@ impl Turn<'_> {
                 self.lose(id, &format!("machine `{name}` was lost: its connection is gone"));
             }
         }
+        self.end_idle_sessions();
         while let Some((at, number)) = self.state.resting.first()
             && at <= self.now
         {
@@ -180,6 +187,9 @@ impl Turn<'_> {
 
     /// The machine of a lease is lost, or has lost its work.
     fn lose(&mut self, id: LeaseId, reason: &str) {
+        if let Some(session) = self.state.seats.get(&id).cloned() {
+            return self.lose_session(&session, reason);
+        }
         self.record_lease(id, Outcome::Infrastructure, reason.to_owned(), self.now);
         let Some(lease) = self.drop_lease(id, reason) else { return };
         self.act(Action::Stop(id));

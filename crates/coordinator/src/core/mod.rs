@@ -22,6 +22,8 @@ mod queue;
 mod restore;
 mod schedule;
 mod second_run;
+mod seats;
+mod session;
 mod shards;
 mod shares;
 mod state;
@@ -41,6 +43,7 @@ pub use machine::{Connection, Lease, Machine, MachineInfo, Role, Task};
 pub use mutation::Mutation;
 pub use plan::{Plan, SnapshotPlan, TestPlan};
 pub use restore::{Restored, RestoredBuild};
+pub use session::{Holding, NewSession, Preparation, Ready, Repeated, Seat, Session, Setting};
 pub use state::{Limits, State};
 pub use wait::{WaitCode, WaitReason};
 
@@ -58,6 +61,10 @@ pub fn step(state: &mut State, event: Event, stamp: Stamp) -> Effects {
         Event::Cleaned { machine, fence, problem } => turn.cleaned(&machine, fence, problem),
         Event::Unfit { machine, problem } => turn.unfit(&machine, problem),
         Event::DropSnapshots(keys) => turn.drop_snapshots(keys),
+        Event::CreateSession(new) => turn.create_session(*new),
+        Event::TouchSession { name, hold } => turn.touch_session(&name, hold),
+        Event::SessionPrepared { lease, result } => turn.session_prepared(lease, result),
+        Event::EndSession { name, reason } => turn.end_session(&name, &reason),
         Event::Tick => {}
     }
     turn.pass_time();

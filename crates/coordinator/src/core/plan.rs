@@ -1,7 +1,9 @@
 //! What a build is to do: the builder as it was when the build was accepted, so that a later edit changes nothing.
 
 use serde::{Deserialize, Serialize};
-use types::{BuilderName, HostType};
+use types::{BuildNumber, BuilderName, HostType};
+
+use super::BuildKey;
 
 /// The frozen definition of a builder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,5 +66,27 @@ impl Plan {
     /// Whether the tests are split over machines.
     pub fn is_sharded(&self) -> bool {
         self.tests.as_ref().is_some_and(|tests| tests.list.is_some())
+    }
+
+    /// What every command of a build sees beside what its host adds. Secrets come on top.
+    pub fn variables(&self, key: &BuildKey, build: BuildNumber) -> Vec<(String, String)> {
+        let mut all = vec![
+            ("WORK".to_owned(), "$WORK".to_owned()),
+            ("FARMER_BUILDER".to_owned(), key.builder.to_string()),
+            ("FARMER_REPOSITORY".to_owned(), key.repository.to_string()),
+            ("FARMER_COMMIT".to_owned(), key.commit.to_string()),
+            ("FARMER_BUILD".to_owned(), build.to_string()),
+        ];
+        all.extend(self.environment.iter().cloned());
+        all
+    }
+
+    /// All that makes, as one script. Each part has its own shell, so that a `cd` or `set` of one is not felt by the
+    /// next.
+    pub fn make_script(&self) -> String {
+        match self.make.as_slice() {
+            [one] => one.clone(),
+            all => all.iter().map(|script| format!("(\n{script}\n)")).collect::<Vec<_>>().join("\n"),
+        }
     }
 }

@@ -3,25 +3,25 @@
 //! then the build that began last. It is no fault: it costs no budget, and a build that has made room often enough is
 //! left alone.
 
-use types::{BuildNumber, HostType, LeaseId, Outcome};
+use types::{HostType, LeaseId, Outcome};
 
 use super::{Build, Mutation, Role, Stage, State, turn::Turn};
 
 impl Turn<'_> {
     /// Takes machines until as many come free as are urgently waited for.
     pub(super) fn make_room(&mut self, host: &HostType) {
-        while let (urgent, Some(first)) = self.state.queue.urgent(host)
+        while let (urgent, Some(first)) = self.state.urgent(host)
             && urgent > self.state.fleet.coming(host)
             && let Some(victim) = self.state.victim(host)
         {
-            self.preempt(victim, first);
+            self.preempt(victim, &first);
         }
     }
 
-    fn preempt(&mut self, id: LeaseId, urgent: BuildNumber) {
+    fn preempt(&mut self, id: LeaseId, urgent: &str) {
         let Some(lease) = self.state.leases.get(&id).cloned() else { return };
         let number = lease.build();
-        let reason = format!("it made room for build {urgent}");
+        let reason = format!("it made room for {urgent}");
         let Some(build) = self.state.builds.get_mut(&number) else { return };
         if lease.role == Role::Main {
             build.preempted += 1;

@@ -1,6 +1,6 @@
 //! Who is served first, of those that need a machine. For each host type, in this order:
 //!
-//! 1. a release, then people who wait for a build of their own;
+//! 1. a release, then people who wait for a build of their own or for a session (see [`super::seats`]);
 //! 2. every eighth time, if it has waited long: whatever of the rest was accepted first, so that nothing waits for ever
 //!    behind what is newer;
 //! 3. tries;
@@ -161,6 +161,19 @@ impl Queue {
         self.lines.get(host).map_or((0, None), |line| (line.urgent.len(), line.urgent.first().copied()))
     }
 
+    /// Whether a build is served before a person who asked then: a release, or what somebody asked for before.
+    pub(super) fn is_before(&self, host: &HostType, asked: Timestamp) -> bool {
+        let Some(line) = self.lines.get(host) else { return false };
+        let first = |class: Class| line.lanes[class as usize].first_place();
+        first(Class::Release).is_some() || first(Class::Interactive).is_some_and(|(at, _)| at <= asked.0)
+    }
+
+    /// How many builds of releases and people wait.
+    pub(super) fn people(&self, host: &HostType) -> usize {
+        let people = |line: &Line| line.lanes[..Class::Try as usize].iter().map(Lane::len).sum();
+        self.lines.get(host).map_or(0, people)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -287,7 +300,11 @@ impl Lane {
     }
 
     fn first(&self) -> Option<BuildNumber> {
-        self.begun.first().or_else(|| self.shares.first()?.first()?.first()).map(|(_, number)| *number)
+        self.first_place().map(|(_, number)| number)
+    }
+
+    fn first_place(&self) -> Option<Place> {
+        self.begun.first().or_else(|| self.shares.first()?.first()?.first()).copied()
     }
 
     fn ahead(&self, build: &Build) -> usize {

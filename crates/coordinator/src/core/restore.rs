@@ -6,7 +6,7 @@ use types::{LeaseId, Timestamp};
 
 use super::{
     Attempt, AttemptRow, Build, BuildRow, Lease, Limits, Machine, MachineInfo, Mutation, Progress, Role,
-    Shard, SnapshotKey, State, StepRecord,
+    Session, Shard, SnapshotKey, State, StepRecord,
 };
 
 /// What the rows say.
@@ -16,6 +16,8 @@ pub struct Restored {
     pub builds: Vec<RestoredBuild>,
     /// Leases that are not over.
     pub leases: Vec<Lease>,
+    /// Sessions that are not over.
+    pub sessions: Vec<Session>,
     /// Machines that have been heard of, and since when they are as they are.
     pub machines: Vec<(MachineInfo, Timestamp)>,
     /// Snapshots that are stored.
@@ -60,7 +62,10 @@ impl State {
         state.next_fence = restored.last_fence + u64::from(!reused || restored.last_fence == 0);
         state.snapshots = restored.snapshots;
         for (info, since) in restored.machines {
-            let lease = restored.leases.iter().find(|lease| lease.machine == info.name).map(|lease| lease.id);
+            let seats = restored.sessions.iter().filter_map(|session| session.seat.as_ref());
+            let holders = restored.leases.iter().map(|lease| (&lease.machine, lease.id));
+            let mut holders = holders.chain(seats.map(|seat| (&seat.machine, seat.lease)));
+            let lease = holders.find(|(machine, _)| **machine == info.name).map(|(_, lease)| lease);
             let name = info.name.clone();
             let lost_at = now + limits.away_at_start;
             state.machines.insert(name, Machine::away(info, since, lease, lost_at));
@@ -74,6 +79,12 @@ impl State {
         for lease in restored.leases {
             state.count(&lease);
             state.leases.insert(lease.id, lease);
+        }
+        for mut session in restored.sessions {
+            // Nobody could use it while nobody answered.
+            session.expires = session.expires.max(now + limits.session_at_start);
+            state.index_session(&session);
+            state.sessions.insert(session.name.clone(), session);
         }
         for name in &names {
             state.reindex_machine(name);

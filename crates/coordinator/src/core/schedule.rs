@@ -27,11 +27,14 @@ impl Turn<'_> {
         if self.state.fleet.first_idle(host).is_none() {
             return false;
         }
-        let waiting = self.state.queue.first_class(host);
+        let waiting = self.state.first_class(host);
         let wished = self.state.helped.iter(host).next().map(|(wish, _)| wish);
         // A build's helpers come right after those of its class that have no machine at all.
         let help_first = wished.is_some_and(|wished| precedes(wished, waiting));
         if help_first && self.grant_help(host, waiting) {
+            return true;
+        }
+        if self.seat_first(host) {
             return true;
         }
         let Some(number) = self.state.queue.first(host, self.now, self.state.limits.patience) else {
@@ -216,7 +219,7 @@ impl State {
 }
 
 impl Machine {
-    fn hold(&mut self, lease: LeaseId, now: types::Timestamp) {
+    pub(super) fn hold(&mut self, lease: LeaseId, now: types::Timestamp) {
         self.lease = Some(lease);
         self.since = now;
     }

@@ -5,10 +5,10 @@ use std::{
     time::Duration,
 };
 
-use types::{BuildNumber, HostType, LeaseId, MachineName, Timestamp};
+use types::{BuildNumber, HostType, LeaseId, MachineName, SessionName, Timestamp};
 
 use super::{
-    Attempt, Build, BuildKey, Class, Lease, Machine, Mutation, Progress, Role, SnapshotKey, Task,
+    Attempt, Build, BuildKey, Class, Lease, Machine, Mutation, Progress, Role, Session, SnapshotKey, Task,
     clocks::Clocks,
     fleet::Fleet,
     queue::{Queue, Spot, Wishes},
@@ -39,6 +39,12 @@ pub struct Limits {
     pub second_run_within: Duration,
     /// How long another machine is waited for to do that; then it is done where it failed.
     pub elsewhere: Duration,
+    /// How many sessions one person may have.
+    pub sessions: usize,
+    /// How long a session may be held in all.
+    pub session: Duration,
+    /// How long a session has at least after a restart, during which nobody could use it.
+    pub session_at_start: Duration,
     /// A bug that is put in on purpose.
     pub mutation: Option<Mutation>,
 }
@@ -57,6 +63,9 @@ impl Default for Limits {
             second_runs: 3,
             second_run_within: Duration::from_mins(10),
             elsewhere: Duration::from_mins(1),
+            sessions: 32,
+            session: Duration::from_hours(7 * 24),
+            session_at_start: Duration::from_mins(5),
             mutation: None,
         }
     }
@@ -103,6 +112,13 @@ pub struct State {
     pub(super) doubting: Clocks<BuildNumber>,
     /// Machines by host type.
     pub(super) fleet: Fleet,
+    pub(super) sessions: BTreeMap<SessionName, Session>,
+    /// The sessions that have machines, by their leases.
+    pub(super) seats: BTreeMap<LeaseId, SessionName>,
+    /// The sessions that wait for a machine, by host type, in the order of service.
+    pub(super) applicants: BTreeMap<HostType, BTreeSet<(Timestamp, SessionName)>>,
+    /// Sessions, by when they end.
+    pub(super) session_clocks: Clocks<SessionName>,
     /// Host types where something has changed in this step that may let somebody be served. Empty between steps.
     pub(super) stirred: BTreeSet<HostType>,
     pub(super) next_build: u64,
@@ -151,6 +167,10 @@ impl State {
             urging: Clocks::default(),
             doubting: Clocks::default(),
             fleet: Fleet::default(),
+            sessions: BTreeMap::new(),
+            seats: BTreeMap::new(),
+            applicants: BTreeMap::new(),
+            session_clocks: Clocks::default(),
             stirred: BTreeSet::new(),
             next_build: 1,
             next_fence: 1,
@@ -206,7 +226,19 @@ impl State {
 
     /// A build's place among those that wait for the same host type, from 1, as far as it can be told ahead.
     pub fn position(&self, number: BuildNumber) -> u64 {
-        self.builds.get(&number).map_or(0, |build| self.queue.ahead(build)) as u64 + 1
+        self.builds.get(&number).map_or(0, |build| self.ahead(build)) as u64 + 1
+    }
+
+    /// How much is served before a build if nothing changes, sessions too.
+    pub(super) fn ahead(&self, build: &Build) -> usize {
+        let sessions = match build.class {
+            Class::Release => 0,
+            Class::Interactive => self.applicants.get(&build.plan.host).map_or(0, |waiting| {
+                waiting.iter().take_while(|(created, _)| *created < build.created).count()
+            }),
+            Class::Try | Class::Batch => self.applicants(&build.plan.host),
+        };
+        self.queue.ahead(build) + sessions
     }
 
     /// How many builds wait.
@@ -225,7 +257,8 @@ impl State {
         let away = self.away.first().map(|(at, _)| at);
         let urging = self.urging.first().map(|(at, _)| at);
         let doubting = self.doubting.first().map(|(at, _)| at);
-        resting.into_iter().chain(away).chain(urging).chain(doubting).min()
+        let sessions = self.session_clocks.first().map(|(at, _)| at);
+        resting.into_iter().chain(away).chain(urging).chain(doubting).chain(sessions).min()
     }
 
     /// What helpers of a build begin with. It may not be stored yet: then they wait for it.
@@ -279,8 +312,9 @@ impl State {
         self.away.set(name, away.then_some(machine.lost_at));
         self.fleet.set(machine);
         // One that is no longer there, or is there again, changes how much room batch work is to make.
-        let stirs = |host: &&HostType| machine.is_idle() || self.queue.urgent(host).0 > 0;
-        self.stirred.extend(machine.info.host_types.iter().filter(stirs).cloned());
+        let stirs = |host: &&HostType| machine.is_idle() || self.urgent(host).0 > 0;
+        let stirred: Vec<HostType> = machine.info.host_types.iter().filter(stirs).cloned().collect();
+        self.stirred.extend(stirred);
     }
 
     /// A lease has begun: counts it to its share.

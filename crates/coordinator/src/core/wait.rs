@@ -88,8 +88,8 @@ impl State {
                 since: build.waiting_since,
                 estimate: None,
             }),
-            Progress::Queued => Some(self.machine_wait(build)),
-            Progress::Running(_) if build.needs_machine() => Some(self.machine_wait(build)),
+            Progress::Queued => Some(self.build_wait(build)),
+            Progress::Running(_) if build.needs_machine() => Some(self.build_wait(build)),
             Progress::Running(attempt) => {
                 let main = self.leases.get(&attempt.main?)?;
                 if main.task != Task::Wait {
@@ -125,7 +125,7 @@ impl State {
             return None;
         }
         if build.needs_machine() {
-            return Some(self.machine_wait(build));
+            return Some(self.build_wait(build));
         }
         if let Some(doubted) = self.elsewhere(entry) {
             return Some(doubted);
@@ -147,12 +147,19 @@ impl State {
         })
     }
 
-    fn machine_wait(&self, build: &Build) -> WaitReason {
-        let host = &build.plan.host;
+    fn build_wait(&self, build: &Build) -> WaitReason {
+        let mut reason = self.machine_wait(&build.plan.host, self.ahead(build), build.waiting_since);
+        if !build.last_fault.is_empty() {
+            reason.text = format!("{}; before, {}", reason.text, build.last_fault);
+        }
+        reason
+    }
+
+    /// Why something that needs a machine has none, with so much served before it.
+    pub(super) fn machine_wait(&self, host: &HostType, ahead: usize, since: Timestamp) -> WaitReason {
         let connected = self.fleet.connected(host);
         let count = connected.len();
-        let ahead = self.queue.ahead(build);
-        let (code, mut text, unblock) = if count == 0 {
+        let (code, text, unblock) = if count == 0 {
             let text = format!("no machine of host type `{host}` is connected");
             (WaitCode::NoMachine, text, format!("a machine of host type `{host}` connects"))
         } else if self.fleet.fit(host) == 0 {
@@ -160,7 +167,7 @@ impl State {
             (WaitCode::NoMachine, text, "one of them is mended, or another connects".to_owned())
         } else if ahead > 0 {
             let are = if ahead == 1 { "is" } else { "are" };
-            let text = format!("{} for `{host}` {are} served before it", counted(ahead, "build"));
+            let text = format!("{} for `{host}` {are} served before it", self.counted_ahead(host, ahead));
             (WaitCode::BehindOthers, text, "they have been given machines".to_owned())
         } else {
             let some = self.describe_some(host);
@@ -170,11 +177,8 @@ impl State {
             };
             (WaitCode::AllBusy, text, "one of them is free again".to_owned())
         };
-        if !build.last_fault.is_empty() {
-            text = format!("{text}; before, {}", build.last_fault);
-        }
         let estimate = self.fleet.estimate(host, ahead);
-        WaitReason { code, text, unblock, since: build.waiting_since, estimate }
+        WaitReason { code, text, unblock, since, estimate }
     }
 
     /// Why a build that would put further machines to use has fewer than it asks for; none when it has all of them, asks
@@ -247,13 +251,21 @@ impl State {
 
     fn describe(&self, machine: &Machine) -> String {
         let name = &machine.info.name;
-        match machine.lease.and_then(|id| self.leases.get(&id)) {
-            Some(lease) => format!("`{name}` works on {}", lease.works_on()),
+        match self.holding(machine) {
+            Some(held) if held.build.is_none() => format!("`{name}` is held by {}", held.works_on),
+            Some(held) => format!("`{name}` works on {}", held.works_on),
             None if !machine.problem.is_empty() => {
                 format!("`{name}` is {}: {}", machine.state(), machine.problem)
             }
             None => format!("`{name}` is {}", machine.state()),
         }
+    }
+}
+
+impl State {
+    /// What is served before something, as people say it.
+    fn counted_ahead(&self, host: &HostType, ahead: usize) -> String {
+        counted(ahead, if self.applicants(host) == 0 { "build" } else { "build or session" })
     }
 }
 

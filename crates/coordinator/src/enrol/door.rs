@@ -19,7 +19,7 @@ use tracing::warn;
 use types::MachineName;
 
 use super::Gate;
-use crate::{ports::Buildlet, shell::Machines};
+use crate::shell::Machines;
 
 /// How long a machine that is connected may take to say that it lives, before another of its name is taken in. A machine
 /// that lost its power and came back is heard of before the keep-alive misses it.
@@ -41,7 +41,7 @@ struct Inner {
 struct Live {
     /// Which life of the buildlet it is.
     instance: String,
-    buildlet: Arc<dyn Buildlet>,
+    buildlet: BuildletClient,
     closed: CancellationToken,
 }
 
@@ -53,6 +53,12 @@ impl Door {
     /// Serves `GET /reverse`.
     pub(crate) fn router(&self) -> axum::Router {
         rpc::reverse::admitting_router(self.admit(), self.on_connect())
+    }
+
+    /// The way to a machine that is connected, for what sessions do and builds do not.
+    pub(crate) fn buildlet(&self, name: &MachineName) -> Option<BuildletClient> {
+        let live = self.live();
+        live.get(name).filter(|live| !live.closed.is_cancelled()).map(|live| live.buildlet.clone())
     }
 
     fn live(&self) -> MutexGuard<'_, HashMap<MachineName, Live>> {
@@ -96,11 +102,11 @@ impl Door {
         Arc::new(move |incoming| {
             let Incoming { peer, channel, instance, closed, cut, .. } = incoming;
             let Peer::Machine { name, host_types } = peer else { return };
-            let buildlet: Arc<dyn Buildlet> = Arc::new(BuildletClient::new(channel));
+            let buildlet = BuildletClient::new(channel);
             let live = Live { instance, buildlet: buildlet.clone(), closed: closed.clone() };
             door.live().insert(name.clone(), live);
             door.watch(name.clone(), closed.clone(), cut);
-            door.0.machines.arrived(name, host_types, buildlet, closed);
+            door.0.machines.arrived(name, host_types, Arc::new(buildlet), closed);
         })
     }
 

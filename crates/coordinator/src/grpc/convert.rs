@@ -55,7 +55,7 @@ fn time(at: Option<Timestamp>) -> Option<prost_types::Timestamp> {
     at.map(rpc::timestamp)
 }
 
-fn wait(reason: &WaitReason) -> wire::WaitReason {
+pub(super) fn wait(reason: &WaitReason) -> wire::WaitReason {
     wire::WaitReason {
         code: reason.code.as_str().to_owned(),
         text: reason.text.clone(),

@@ -108,22 +108,22 @@ impl FarmService for Farmland {
 }
 
 fn machine(state: &State, machine: &Machine, now: Timestamp) -> wire::Machine {
-    let lease = machine.lease.and_then(|id| state.lease(id));
+    let held = state.holding(machine);
     // While it is connected it is heard of every few seconds.
     let seen = if machine.connection.is_some() { now } else { machine.since };
     wire::Machine {
         name: machine.info.name.to_string(),
         host_type: machine.info.host_types.first().map(ToString::to_string).unwrap_or_default(),
         state: machine.state().to_owned(),
-        works_on: lease.map(crate::core::Lease::works_on).unwrap_or_default(),
+        works_on: held.as_ref().map(|held| held.works_on.clone()).unwrap_or_default(),
         version: machine.info.version.clone(),
         platform: machine.info.platform.clone(),
         seen: Some(rpc::timestamp(seen)),
         since: Some(rpc::timestamp(machine.since)),
         reuse: machine.info.reuse.clone(),
         problem: machine.problem.clone(),
-        lease: lease.map(|lease| lease.id.to_string()).unwrap_or_default(),
-        fence: lease.map_or(0, |lease| lease.fence.0),
+        lease: held.as_ref().map(|held| held.lease.to_string()).unwrap_or_default(),
+        fence: held.map_or(0, |held| held.fence.0),
         pid: machine.info.pid,
     }
 }

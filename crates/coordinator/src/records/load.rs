@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use store::{Database, ReadError, Row};
 use types::{AttemptId, BuildNumber, ExecId, Fence, Timestamp};
 
-use super::FENCE;
+use super::{FENCE, sessions};
 use crate::core::{
     AttemptRow, BuildKey, BuildRow, Class, Lease, MachineInfo, Plan, Restored, RestoredBuild, Role, Shard,
     ShardState, SnapshotKey, Stage, StepRecord, Task,
@@ -31,6 +31,7 @@ pub(crate) async fn load(database: &Database) -> Result<Restored, LoadError> {
     for row in database.read("SELECT * FROM leases WHERE ended IS NULL", vec![]).await? {
         restored.leases.push(lease(&row)?);
     }
+    restored.sessions = sessions::live(database).await?;
     for row in database.read("SELECT * FROM machines", vec![]).await? {
         restored.machines.push(machine(&row)?);
     }

@@ -3,6 +3,7 @@
 pub(crate) mod load;
 pub(crate) mod read;
 mod save;
+pub(crate) mod sessions;
 mod sql;
 pub(crate) mod test_results;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 5, sql: include_str!("tests.sql") },
     Migration { version: 6, sql: include_str!("enrolment.sql") },
     Migration { version: 7, sql: include_str!("second_runs.sql") },
+    Migration { version: 8, sql: include_str!("sessions.sql") },
 ];
 
 /// The name of the cursor in `meta`.

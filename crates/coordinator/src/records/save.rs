@@ -3,7 +3,7 @@
 use store::{Batch, Value};
 use types::{AttemptId, ExecId};
 
-use super::{CURSOR, FENCE, test_results};
+use super::{CURSOR, FENCE, sessions, test_results};
 use crate::core::{
     AttemptRow, BuildEnd, BuildRow, ExecRow, Lease, MachineInfo, RefMove, Row, SeenCommit, Shard, ShardState,
     StepRecord,
@@ -92,6 +92,8 @@ pub(crate) fn save(batch: &mut Batch, row: Row) {
                 values![id, builds, at],
             );
         }
+        Row::Session(row) => sessions::save(batch, &row),
+        Row::SessionEnd { id, ended, reason } => sessions::save_end(batch, id, ended, reason),
     }
 }
 

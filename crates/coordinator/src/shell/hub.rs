@@ -9,7 +9,7 @@ use std::{
 };
 
 use pages::view::LiveEvent;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 use types::{BuildNumber, Timestamp};
 
 /// How many changes a slow listener may be behind before it must look at everything again.
@@ -25,6 +25,7 @@ struct Inner {
     ended: AtomicU64,
     outbox: Notify,
     problems: Mutex<BTreeMap<String, Problem>>,
+    sessions: watch::Sender<()>,
 }
 
 /// A build has changed.
@@ -52,7 +53,19 @@ impl Hub {
             ended: AtomicU64::new(ended),
             outbox: Notify::new(),
             problems: Mutex::default(),
+            sessions: watch::channel(()).0,
         }))
+    }
+
+    /// Says that a session has changed.
+    pub(crate) fn session_changed(&self) {
+        self.0.sessions.send_replace(());
+        self.tell(|| LiveEvent::Farm);
+    }
+
+    /// Wakes whoever watches sessions: there are few, so each looks again at any change.
+    pub(crate) fn sessions(&self) -> watch::Receiver<()> {
+        self.0.sessions.subscribe()
     }
 
     /// Says that a build has changed.

@@ -8,6 +8,7 @@ mod machines;
 mod outbox;
 mod perform;
 mod runner;
+mod session;
 mod snapshots;
 
 pub(crate) use actor::{Actor, Ground, Handle, Inbox, Stopped};

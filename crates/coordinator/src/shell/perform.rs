@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use types::{BuildNumber, Fence, LeaseId, MachineName};
 
-use super::{Handle, Hub, runner, snapshots};
+use super::{Handle, Hub, runner, session, snapshots};
 use crate::{
-    core::{Action, Arrival, Assignment, Connection, Event, Mutation, State},
+    core::{Action, Arrival, Assignment, Connection, Event, Mutation, Preparation, State},
     ports::{Buildlet, Logs, Records},
     settings::Settings,
     view::cell,
@@ -113,6 +113,8 @@ impl Performer {
     pub(super) fn perform(&mut self, action: Action, state: &State) {
         match action {
             Action::Run(assignment) => self.run(*assignment),
+            Action::Prepare(preparation) => self.prepare(*preparation),
+            Action::SessionChanged(_) => self.worker.hub.session_changed(),
             Action::Stop(lease) => {
                 self.stop(lease);
                 self.worker.hub.tell(|| LiveEvent::Farm);
@@ -160,21 +162,34 @@ impl Performer {
 
     fn run(&mut self, assignment: Assignment) {
         self.stop(assignment.lease);
-        let line =
-            self.lines.get(&assignment.machine).filter(|line| line.connection == assignment.connection);
-        // A connection that is gone is told of by its own event, which is on its way.
-        let Some(line) = line.cloned() else { return };
+        let Some(line) = self.line(&assignment.machine, assignment.connection) else { return };
+        let (lease, worker) = (assignment.lease, self.worker.clone());
+        self.work(lease, runner::run(worker, line, assignment));
+    }
+
+    fn prepare(&mut self, preparation: Preparation) {
+        self.stop(preparation.lease);
+        let Some(line) = self.line(&preparation.machine, preparation.connection) else { return };
+        let (lease, worker) = (preparation.lease, self.worker.clone());
+        self.work(lease, session::prepare(worker, line, preparation));
+    }
+
+    /// The way to a machine. A connection that is gone is told of by its own event, which is on its way.
+    fn line(&self, machine: &MachineName, connection: Connection) -> Option<Line> {
+        self.lines.get(machine).filter(|line| line.connection == connection).cloned()
+    }
+
+    fn work(&mut self, lease: LeaseId, work: impl Future<Output = ()> + Send + 'static) {
         let stopped = CancellationToken::new();
-        self.running.insert(assignment.lease, stopped.clone());
-        let (worker, shutdown) = (self.worker.clone(), self.tasks.shutdown());
+        self.running.insert(lease, stopped.clone());
+        let shutdown = self.tasks.shutdown();
         self.tasks.job("task of a lease", async move {
-            let run = runner::run(worker, line, assignment);
             tokio::select! {
                 biased;
                 () = stopped.cancelled() => {}
                 // The machine goes on without us; whoever starts next re-attaches.
                 () = shutdown.cancelled() => {}
-                () = Box::pin(run) => {}
+                () = Box::pin(work) => {}
             }
         });
     }
@@ -187,8 +202,7 @@ impl Performer {
 
     fn end_lease(&mut self, machine: MachineName, connection: Connection, lease: (LeaseId, Fence)) {
         self.worker.hub.tell(|| LiveEvent::Farm);
-        let line = self.lines.get(&machine).filter(|line| line.connection == connection);
-        let Some(line) = line.cloned() else { return };
+        let Some(line) = self.line(&machine, connection) else { return };
         let handle = self.worker.handle.clone();
         self.tasks.job("end of a lease", async move {
             let lease = buildlet_client::Lease { id: lease.0, fence: lease.1 };

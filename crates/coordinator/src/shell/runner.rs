@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use buildlet_client::{Error, ExecSpec, Lease};
+use buildlet_client::{Error, ExecSpec, Fetched, Lease};
 use buildspec::script::{self, Separator};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use pages::view::LiveEvent;
 use tracing::warn;
-use types::{ExecId, Outcome};
+use types::{CommitHash, ExecId, Outcome, RepositoryName};
 
 use super::{
     command::{self, Broken},
@@ -42,7 +42,7 @@ pub(super) async fn run(worker: Worker, line: Line, assignment: Assignment) {
         worker.handle.tell(Event::TaskEnded { lease: assignment.lease, task: assignment.task, result }).await;
 }
 
-fn describe(broken: &Broken) -> String {
+pub(super) fn describe(broken: &Broken) -> String {
     let mut text = broken.to_string();
     let mut source = std::error::Error::source(broken);
     while let Some(cause) = source {
@@ -53,10 +53,41 @@ fn describe(broken: &Broken) -> String {
 }
 
 impl Line {
+    /// Has the machine fetch an archive. What a server cannot give now is asked for again a few times.
+    pub(super) async fn fetch(&self, lease: Lease, url: &str, folder: &str) -> Result<Fetched, Broken> {
+        let mut pauses = PAUSES.iter();
+        loop {
+            match self.buildlet.fetch_tree(lease, url, folder).await {
+                Ok(fetched) => return Ok(fetched),
+                Err(error @ Error::FetchFailed(_)) => match pauses.next() {
+                    Some(pause) => tokio::select! {
+                        biased;
+                        () = self.closed.cancelled() => return Err(Broken::Gone),
+                        () = tokio::time::sleep(*pause) => {}
+                    },
+                    None => return Err(error.into()),
+                },
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
     /// Whether an error is the connection's end, which is noticed a moment before or after the error.
-    async fn is_closing(&self, broken: &Broken) -> bool {
+    pub(super) async fn is_closing(&self, broken: &Broken) -> bool {
         let lost = matches!(broken, Broken::Machine(error) if error.is_connection_loss());
         lost && tokio::time::timeout(Duration::from_secs(8), self.closed.cancelled()).await.is_ok()
+    }
+}
+
+impl Worker {
+    /// Where machines fetch the source of a commit.
+    pub(super) fn source_url(&self, repository: &RepositoryName, commit: CommitHash) -> String {
+        format!("{}/archive/{repository}/{commit}.tar", self.gitmirror)
+    }
+
+    /// Where machines fetch a snapshot.
+    pub(super) fn snapshot_url(&self, key: &SnapshotKey) -> String {
+        format!("{}/snapshot/{}.tar.zst", self.url, key.0)
     }
 }
 
@@ -88,43 +119,23 @@ impl Runner {
         if clean {
             self.line.buildlet.empty(self.lease()).await?;
         }
-        let url = format!("{}/archive/{}/{}.tar", self.worker.gitmirror, key.repository, key.commit);
+        let url = self.worker.source_url(&key.repository, key.commit);
         self.fetch(&url, &plan.source_folder).await
     }
 
     async fn snapshot_fetch(&self, key: &SnapshotKey) -> Result<TaskResult, Broken> {
-        let url = format!("{}/snapshot/{}.tar.zst", self.worker.url, key.0);
+        let url = self.worker.snapshot_url(key);
         self.fetch(&url, "").await
     }
 
-    /// Has the machine fetch an archive. What a server cannot give now is asked for again a few times.
     async fn fetch(&self, url: &str, folder: &str) -> Result<TaskResult, Broken> {
-        let mut pauses = PAUSES.iter();
-        loop {
-            match self.line.buildlet.fetch_tree(self.lease(), url, folder).await {
-                Ok(fetched) => {
-                    let detail = format!("{} in {} files and folders", size(fetched.bytes), fetched.entries);
-                    return Ok(TaskResult::Done { detail, bytes: fetched.bytes });
-                }
-                Err(error @ Error::FetchFailed(_)) => match pauses.next() {
-                    Some(pause) => tokio::select! {
-                        biased;
-                        () = self.line.closed.cancelled() => return Err(Broken::Gone),
-                        () = tokio::time::sleep(*pause) => {}
-                    },
-                    None => return Err(error.into()),
-                },
-                Err(error) => return Err(error.into()),
-            }
-        }
+        let fetched = self.line.fetch(self.lease(), url, folder).await?;
+        let detail = format!("{} in {} files and folders", size(fetched.bytes), fetched.entries);
+        Ok(TaskResult::Done { detail, bytes: fetched.bytes })
     }
 
     async fn make(&self, exec: ExecId) -> Result<TaskResult, Broken> {
-        // Each script has its own shell, so that a `cd` or `set` of one is not felt by the next.
-        let whole = match self.assignment.plan.make.as_slice() {
-            [one] => one.clone(),
-            all => all.iter().map(|script| format!("(\n{script}\n)")).collect::<Vec<_>>().join("\n"),
-        };
+        let whole = self.assignment.plan.make_script();
         let ended = self.command(exec, script::shell(&whole), self.assignment.plan.make_seconds).await?;
         Ok(ended.result(self.has_folder(), self.worker.tuning.mutation))
     }
@@ -223,12 +234,7 @@ impl Runner {
     fn environment(&self) -> Vec<(String, String)> {
         let Assignment { plan, key, attempt, is_try, .. } = &self.assignment;
         let mut all = self.worker.settings.host_environment(&plan.host);
-        all.push(("WORK".to_owned(), "$WORK".to_owned()));
-        all.push(("FARMER_BUILDER".to_owned(), key.builder.to_string()));
-        all.push(("FARMER_REPOSITORY".to_owned(), key.repository.to_string()));
-        all.push(("FARMER_COMMIT".to_owned(), key.commit.to_string()));
-        all.push(("FARMER_BUILD".to_owned(), attempt.build.to_string()));
-        all.extend(plan.environment.iter().cloned());
+        all.extend(plan.variables(key, attempt.build));
         if !is_try {
             all.extend(self.worker.settings.secrets(&plan.secrets));
         }

@@ -7,7 +7,7 @@ use pages::{
     view::{
         BuilderView, BuildersView, Configuration, FarmView, HostView, LastBuild, LeaseView, MachineState,
         MachineView, PhaseStat, PoolView, Problem, QueueItem, RecentBuild, RepositoryStatus, Reuse,
-        ServiceHealth, Severity,
+        ServiceHealth, SessionView, Severity, State as Word,
     },
 };
 use types::{BuildNumber, HostType, MachineName, Phase, Timestamp};
@@ -35,6 +35,7 @@ struct Look {
     queue: Vec<QueueItem>,
     queue_length: u64,
     leases: Vec<LeaseView>,
+    sessions: Vec<SessionView>,
     /// By host type: how many builds wait.
     waiting: BTreeMap<HostType, u64>,
 }
@@ -45,10 +46,13 @@ impl PagesSource {
         let now = self.clock.now();
         let pools: BTreeMap<HostType, String> =
             farm.hosts.iter().map(|host| (host.name.clone(), host.pool.clone())).collect();
-        let look = self.viewer.handle.ask(move |state| look(state, &pools, now)).await.map_err(stopping)?;
+        let mut look =
+            self.viewer.handle.ask(move |state| look(state, &pools, now)).await.map_err(stopping)?;
         let recent = read::ended(&self.viewer.database, RECENT).await.map_err(unread)?;
         let (services, repositories) = self.services().await;
         let problems = self.problems(&look, &repositories);
+        let mut sessions = std::mem::take(&mut look.sessions);
+        sessions.extend(self.sessions_ended().await?);
         Ok(FarmView {
             environment: farm.environment.as_str().to_owned(),
             version: self.version.clone(),
@@ -60,6 +64,7 @@ impl PagesSource {
             queue: look.queue,
             queue_length: look.queue_length,
             leases: look.leases,
+            sessions,
             recent: recent.into_iter().filter_map(recent_build).collect(),
             configuration: self.configuration(),
             phases: self.phases().await?,
@@ -265,19 +270,21 @@ impl PagesSource {
 
 fn look(state: &State, pools: &BTreeMap<HostType, String>, now: Timestamp) -> Look {
     let mut waits: BTreeMap<HostType, u64> = BTreeMap::new();
-    for build in state.builds().filter(|build| build.needs_machine()) {
-        *waits.entry(build.plan.host.clone()).or_default() += 1;
+    let builds = state.builds().filter(|build| build.needs_machine()).map(|build| &build.plan.host);
+    let sessions = state.sessions().filter(|session| session.seat.is_none()).map(|session| &session.host);
+    for host in builds.chain(sessions) {
+        *waits.entry(host.clone()).or_default() += 1;
     }
-    let mut leases: Vec<LeaseView> = state
-        .leases()
-        .map(|lease| LeaseView {
-            id: lease.id,
-            fence: lease.fence,
-            machine: lease.machine.clone(),
-            works_on: lease.works_on(),
-            build: Some(lease.build()),
-            since: lease.granted,
-            expires: None,
+    let held = state.machines().filter_map(|machine| Some((machine, state.holding(machine)?)));
+    let mut leases: Vec<LeaseView> = held
+        .map(|(machine, held)| LeaseView {
+            id: held.lease,
+            fence: held.fence,
+            machine: machine.info.name.clone(),
+            works_on: held.works_on,
+            build: held.build,
+            since: held.since,
+            expires: held.expires,
         })
         .collect();
     leases.sort_by_key(|lease| (lease.since, lease.fence));
@@ -291,6 +298,7 @@ fn look(state: &State, pools: &BTreeMap<HostType, String>, now: Timestamp) -> Lo
             .collect(),
         queue_length: state.waiting_len() as u64,
         leases,
+        sessions: state.sessions().map(|session| super::sessions::live(state, session)).collect(),
         waiting: waits,
     }
 }
@@ -315,7 +323,7 @@ pub(super) fn machine(
     pools: &BTreeMap<HostType, String>,
     now: Timestamp,
 ) -> MachineView {
-    let lease = machine.lease.and_then(|id| state.lease(id));
+    let held = state.holding(machine);
     let found = match machine.state() {
         "idle" => MachineState::Idle,
         "leased" => MachineState::Leased,
@@ -330,8 +338,8 @@ pub(super) fn machine(
         host_types: machine.info.host_types.clone(),
         state: found,
         since: machine.since,
-        works_on: lease.map(crate::core::Lease::works_on).unwrap_or_default(),
-        build: lease.map(crate::core::Lease::build),
+        works_on: held.as_ref().map(|held| held.works_on.clone()).unwrap_or_default(),
+        build: held.and_then(|held| held.build),
         version: machine.info.version.clone(),
         platform: machine.info.platform.clone(),
         seen: if machine.connection.is_some() { now } else { machine.since },

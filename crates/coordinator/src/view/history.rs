@@ -85,6 +85,7 @@ impl PagesSource {
             siblings,
             sibling_count,
             leases,
+            sessions: self.sessions_of(name).await?,
             faults,
         })
     }

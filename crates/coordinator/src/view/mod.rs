@@ -11,6 +11,7 @@ mod history;
 mod log;
 mod past;
 mod signature;
+mod sessions;
 mod source;
 
 pub(crate) use cause::Cause;

@@ -12,3 +12,4 @@ mod pages;
 mod peers;
 mod releases;
 mod restart;
+mod sessions;

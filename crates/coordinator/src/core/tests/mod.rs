@@ -4,5 +4,6 @@ mod order;
 mod random;
 mod rules;
 mod second_run;
+mod sessions;
 mod tables;
 mod world;

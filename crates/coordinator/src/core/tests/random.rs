@@ -18,6 +18,10 @@ enum Happening {
     Cancel(usize),
     Pass(u64),
     DropSnapshots,
+    Sit(u8),
+    Prepared(bool),
+    Use(usize),
+    Leave(usize),
     Restart,
 }
 
@@ -44,6 +48,10 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => any::<usize>().prop_map(Happening::Cancel),
         2 => prop_oneof![6 => 0..5_u64, 1 => Just(40), 1 => Just(2000)].prop_map(Happening::Pass),
         1 => Just(Happening::DropSnapshots),
+        1 => (0..3_u8).prop_map(Happening::Sit),
+        2 => any::<bool>().prop_map(Happening::Prepared),
+        1 => any::<usize>().prop_map(Happening::Use),
+        1 => any::<usize>().prop_map(Happening::Leave),
         1 => Just(Happening::Restart),
     ]
 }
@@ -93,6 +101,32 @@ fn live(world: &mut World, happening: Happening) {
             world.step(Event::DropSnapshots(world.tables.restored().snapshots.into_iter().collect()));
         }
         Happening::Restart => world.restart(),
+        Happening::Sit(_) | Happening::Prepared(_) | Happening::Use(_) | Happening::Leave(_) => {
+            sit(world, happening);
+        }
+    }
+}
+
+fn sit(world: &mut World, happening: Happening) {
+    let names: Vec<_> = world.state.sessions().map(|session| session.name.clone()).collect();
+    match happening {
+        Happening::Sit(owner) => {
+            world.sit(&format!("p{owner}"));
+        }
+        Happening::Prepared(well) if !world.preparing.is_empty() => {
+            world.prepared(if well { Ok("nothing") } else { Err("no archive") });
+        }
+        Happening::Use(index) => {
+            if let Some(name) = pick(&names, index) {
+                world.step(Event::TouchSession { name: name.clone(), hold: None });
+            }
+        }
+        Happening::Leave(index) => {
+            if let Some(name) = pick(&names, index) {
+                world.step(Event::EndSession { name: name.clone(), reason: "given up".to_owned() });
+            }
+        }
+        _ => {}
     }
 }
 
@@ -133,6 +167,9 @@ proptest! {
             world.connect(&name);
         }
         world.pass(60);
+        // What was kept busy is given up; what is used no more ends by itself.
+        world.pass(3600);
+        prop_assert_eq!(world.state.sessions().count(), 0);
         world.drain(3);
         let mut ended: Vec<_> = world.tables.ends.iter().map(|end| end.attempt.build).collect();
         ended.sort_unstable();

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use types::{AttemptId, BuildNumber, Fence, LeaseId, MachineName, Timestamp};
+use types::{AttemptId, BuildNumber, Fence, LeaseId, MachineName, SessionId, Timestamp};
 
 use crate::core::{
-    AttemptRow, BuildEnd, BuildRow, Lease, MachineInfo, Restored, RestoredBuild, Row, Shard, SnapshotKey,
-    StepRecord,
+    AttemptRow, BuildEnd, BuildRow, Lease, MachineInfo, Restored, RestoredBuild, Row, Session, Shard,
+    SnapshotKey, StepRecord,
 };
 
 #[derive(Debug, Clone)]
@@ -29,6 +29,9 @@ pub(super) struct Tables {
     leases: BTreeMap<LeaseId, Lease>,
     machines: BTreeMap<MachineName, (MachineInfo, Timestamp)>,
     snapshots: BTreeSet<SnapshotKey>,
+    sessions: BTreeMap<SessionId, Session>,
+    /// How sessions ended, in order.
+    pub(super) partings: Vec<String>,
     fence: u64,
 }
 
@@ -88,6 +91,13 @@ impl Tables {
                 assert!(fence > self.fence, "a fence never goes back");
                 self.fence = fence;
             }
+            Row::Session(session) => {
+                self.sessions.insert(session.id, *session);
+            }
+            Row::SessionEnd { id, reason, .. } => {
+                let session = self.sessions.remove(&id).unwrap();
+                self.partings.push(format!("{}: {reason}", session.name));
+            }
             Row::Exec(_)
             | Row::Timing { .. }
             | Row::Cursor(_)
@@ -121,6 +131,7 @@ impl Tables {
         Restored {
             builds: builds.collect(),
             leases: self.leases.values().cloned().collect(),
+            sessions: self.sessions.values().cloned().collect(),
             machines: self.machines.values().cloned().collect(),
             snapshots: self.snapshots.clone(),
             last_build: self.builds.keys().next_back().map_or(0, |number| number.0),

@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use types::{ExecId, Fence, LeaseId, MachineName, Outcome, Timestamp};
+use types::{ExecId, Fence, LeaseId, MachineName, Outcome, SessionId, Timestamp};
 use uuid::Uuid;
 
 use super::tables::Tables;
 use crate::core::{
     Accept, Action, Arrival, Assignment, BuildKey, Class, Connection, Event, Limits, ListedTest, MachineInfo,
-    NewBuild, Plan, SnapshotPlan, Stamp, State, Task, TaskResult, TestPlan, step,
+    NewBuild, NewSession, Plan, Preparation, Ready, SnapshotPlan, Stamp, State, Task, TaskResult, TestPlan,
+    step,
 };
 
 /// What a machine believes.
@@ -27,6 +28,8 @@ pub(super) struct World {
     pub(super) running: Vec<Assignment>,
     pub(super) cleaning: Vec<(MachineName, Fence)>,
     pub(super) replies: Vec<Vec<types::BuildNumber>>,
+    /// Machines that are to be made ready for sessions.
+    pub(super) preparing: Vec<Preparation>,
     pub(super) now: Timestamp,
     steps: u64,
     connections: u64,
@@ -95,6 +98,7 @@ impl World {
             running: Vec::new(),
             cleaning: Vec::new(),
             replies: Vec::new(),
+            preparing: Vec::new(),
             now: Timestamp::from_seconds(1_000_000),
             steps: 0,
             connections: 0,
@@ -125,13 +129,21 @@ impl World {
                 self.running.retain(|other| other.lease != assignment.lease);
                 self.running.push(*assignment);
             }
-            Action::Stop(lease) => self.running.retain(|other| other.lease != lease),
+            Action::Prepare(preparation) => {
+                self.preparing.retain(|other| other.lease != preparation.lease);
+                self.preparing.push(*preparation);
+            }
+            Action::Stop(lease) => {
+                self.running.retain(|other| other.lease != lease);
+                self.preparing.retain(|other| other.lease != lease);
+            }
             Action::EndLease { machine, lease, fence, .. } => {
                 self.running.retain(|other| other.lease != lease);
+                self.preparing.retain(|other| other.lease != lease);
                 self.cleaning.push((machine, fence));
             }
             Action::Reply { builds, .. } => self.replies.push(builds),
-            Action::Changed(_) | Action::Ended(_) | Action::SnapshotStored => {}
+            Action::Changed(_) | Action::Ended(_) | Action::SnapshotStored | Action::SessionChanged(_) => {}
             Action::RemoveSnapshot(key) => assert!(!self.state.has_snapshot(&key)),
         }
     }
@@ -142,6 +154,10 @@ impl World {
         let builds = |state: &State| state.builds().cloned().collect::<Vec<_>>();
         assert_eq!(builds(&self.state), builds(&restored), "after {what}");
         assert!(self.state.leases().eq(restored.leases()), "after {what}");
+        let seats = |state: &State| {
+            state.sessions().map(|session| (session.name.clone(), session.seat.clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(seats(&self.state), seats(&restored), "after {what}");
         // Who was served last is forgotten, and with it whose turn it is.
         let waiting =
             |state: &State| state.waiting(1000).into_iter().collect::<std::collections::BTreeSet<_>>();
@@ -204,6 +220,7 @@ impl World {
     pub(super) fn restart(&mut self) {
         self.state = State::restore(Limits::default(), self.tables.restored(), self.now);
         self.running.clear();
+        self.preparing.clear();
         self.cleaning.clear();
         for believes in self.machines.values_mut() {
             believes.connection = None;
@@ -223,6 +240,32 @@ impl World {
             believes.execs.push(exec);
         }
         self.step(Event::TaskEnded { lease: assignment.lease, task: assignment.task, result });
+    }
+
+    /// Somebody asks for a session.
+    pub(super) fn sit(&mut self, owner: &str) -> SessionId {
+        let id = SessionId(Uuid::from_u128(u128::from(self.steps) << 8 | 1));
+        self.step(Event::CreateSession(Box::new(NewSession {
+            id,
+            stem: format!("{owner}-local"),
+            owner: owner.into(),
+            group: String::new(),
+            host: "local".parse().unwrap(),
+            setting: Arc::default(),
+            idle: Duration::from_mins(30),
+        })));
+        id
+    }
+
+    /// The machine that is to be made ready next is, or cannot be.
+    pub(super) fn prepared(&mut self, result: Result<&str, &str>) {
+        let Preparation { machine, lease, fence, .. } = self.preparing.remove(0);
+        let believes = self.machines.get_mut(&machine).unwrap();
+        *believes = Believes { connection: believes.connection, ..Believes::default() };
+        believes.lease = Some((lease, fence));
+        let ready = |found: &str| Ready { found: found.to_owned(), made: false };
+        let result = result.map(ready).map_err(str::to_owned);
+        self.step(Event::SessionPrepared { lease, result });
     }
 
     pub(super) fn command(&self, outcome: Outcome) -> TaskResult {
