@@ -5,7 +5,7 @@ use std::{io::Write, path::PathBuf, process::ExitCode};
 use anyhow::Context;
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand};
 
-use crate::{build, detect, farm::Location, logs, machine, maintner, publish, try_build, up, why};
+use crate::{build, detect, farm::Location, gomote, logs, machine, maintner, publish, try_build, up, why};
 
 /// Builds and tests every commit on machines of your own.
 #[derive(Debug, Parser)]
@@ -31,6 +31,8 @@ enum Command {
     Why(why::Args),
     /// Build the working tree of the current folder, uncommitted changes included
     Try(try_build::Args),
+    /// Hold a machine of the farm for yourself, to find out why a build fails there
+    Gomote(Box<gomote::Args>),
     /// Follow, serve, check or import the mutation log
     Maintner(maintner::Args),
     /// Run the agent of a machine, or say which agent machines are to run
@@ -103,6 +105,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Build(args) => client(build::request(args)),
         Command::Builds(args) => client(build::list_or_show(args)),
         Command::Logs(args) => client(logs::run(args)),
+        Command::Gomote(args) => client(gomote::run(*args)),
         Command::Why(args) => client(why::run(args)),
         Command::Maintner(args) => client(maintner::run(args)),
         Command::Try(args) => client(try_build::run(args)),

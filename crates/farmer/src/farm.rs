@@ -7,7 +7,8 @@ use std::{
 
 use anyhow::Context;
 use api::coordinator::{
-    build_service_client::BuildServiceClient, machine_service_client::MachineServiceClient,
+    build_service_client::BuildServiceClient, farm_service_client::FarmServiceClient,
+    gomote_service_client::GomoteServiceClient, machine_service_client::MachineServiceClient,
     why_service_client::WhyServiceClient,
 };
 use serde::{Deserialize, Serialize};
@@ -97,6 +98,16 @@ impl Location {
     /// Why things are as they are.
     pub(crate) fn why(&self) -> anyhow::Result<WhyServiceClient<rpc::Channel>> {
         Ok(WhyServiceClient::new(self.channel()?))
+    }
+
+    /// Debugging sessions.
+    pub(crate) fn gomotes(&self) -> anyhow::Result<GomoteServiceClient<rpc::Channel>> {
+        Ok(GomoteServiceClient::new(self.channel()?).max_decoding_message_size(MAX_MESSAGE))
+    }
+
+    /// The farm itself.
+    pub(crate) fn farms(&self) -> anyhow::Result<FarmServiceClient<rpc::Channel>> {
+        Ok(FarmServiceClient::new(self.channel()?).max_decoding_message_size(MAX_MESSAGE))
     }
 
     /// Builds and logs.

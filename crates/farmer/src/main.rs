@@ -8,6 +8,7 @@ mod build;
 mod cli;
 mod detect;
 mod farm;
+mod gomote;
 mod logs;
 mod machine;
 mod maintner;

@@ -124,7 +124,8 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    fn renew(&mut self) {
+    /// The farm is there.
+    pub(crate) fn renew(&mut self) {
         self.lost = None;
     }
 
