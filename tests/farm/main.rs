@@ -6,6 +6,7 @@ mod commands;
 mod first_build;
 mod gerrit;
 mod go;
+mod gomote;
 mod mutation_log;
 mod postgres;
 mod restart;
