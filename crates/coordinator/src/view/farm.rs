@@ -7,7 +7,7 @@ use pages::{
     view::{
         BuilderView, BuildersView, Configuration, FarmView, HostView, LastBuild, LeaseView, MachineState,
         MachineView, PhaseStat, PoolView, Problem, QueueItem, RecentBuild, RepositoryStatus, Reuse,
-        ServiceHealth, SessionView, Severity, State as Word,
+        ServiceHealth, SessionView, Severity,
     },
 };
 use types::{BuildNumber, HostType, MachineName, Phase, Timestamp};

@@ -10,8 +10,8 @@ mod grid;
 mod history;
 mod log;
 mod past;
-mod signature;
 mod sessions;
+mod signature;
 mod source;
 
 pub(crate) use cause::Cause;
