@@ -186,7 +186,7 @@ async fn restart(world: &mut World) {
     world.work.git(&["checkout", "--quiet", "-B", "main", "origin/main"]);
     let meanwhile = world.push_new("meanwhile", "meanwhile", "%hashtag=late").await;
     world.act("bob", meanwhile, "revisions/current/review", json!({ "labels": { "Code-Review": -1 } })).await;
-    world.farm.start_again().await;
+    world.start_again().await;
     world.agree("a restart").await;
 }
 

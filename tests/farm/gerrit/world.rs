@@ -176,10 +176,16 @@ impl World {
         assert_eq!(read.corpus.statistics().malformed, 0);
     }
 
+    /// Starts the farm again after it was killed, at another address, where all of the log is read.
+    pub(crate) async fn start_again(&mut self) {
+        self.reader.stop().await;
+        self.farm.start_again().await;
+        self.reader = Reader::start(&self.farm);
+    }
+
     /// Stops reading, and the farm, in order.
     pub(crate) async fn end(mut self) {
-        self.reader.tasks.shutdown().cancel();
-        self.reader.tasks.clone().finish(PATIENCE).await.unwrap();
+        self.reader.stop().await;
         assert_eq!(self.farm.stop(), Some(0), "{}", self.farm.log());
     }
 }
@@ -207,6 +213,11 @@ impl Reader {
         let cancel = tasks.shutdown();
         tasks.service("reader", async move { Ok(follow(channel, Start::Beginning, cancel, handle).await?) });
         Self { read, news, tasks }
+    }
+
+    async fn stop(&self) {
+        self.tasks.shutdown().cancel();
+        self.tasks.clone().finish(PATIENCE).await.unwrap();
     }
 
     fn state(&self, last: u32) -> State {
