@@ -1,6 +1,7 @@
 //! Stories of a whole farm, one file each, told with the real binary.
 
 mod bad_input;
+mod bisect;
 mod bot;
 mod commands;
 mod first_build;

@@ -61,6 +61,8 @@ pub(crate) async fn request(args: BuildArgs) -> anyhow::Result<ExitCode> {
         revision: args.revision,
         builders: args.builders,
         request_id: runtime::new_id().to_string(),
+        tests: Vec::new(),
+        repeat: 0,
     };
     let answer = farm
         .builds()?

@@ -5,7 +5,9 @@ use std::{io::Write, path::PathBuf, process::ExitCode};
 use anyhow::Context;
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand};
 
-use crate::{build, detect, farm::Location, gomote, logs, machine, maintner, publish, try_build, up, why};
+use crate::{
+    bisect, build, detect, farm::Location, gomote, logs, machine, maintner, publish, try_build, up, why,
+};
 
 /// Builds and tests every commit on machines of your own.
 #[derive(Debug, Parser)]
@@ -27,6 +29,8 @@ enum Command {
     Builds(build::BuildsArgs),
     /// Print the log of a build
     Logs(logs::Args),
+    /// Say which commit broke a test, though it also fails by chance
+    Bisect(bisect::Args),
     /// Say why a build failed or what it waits for, or how a test fares
     Why(why::Args),
     /// Build the working tree of the current folder, uncommitted changes included
@@ -106,6 +110,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Builds(args) => client(build::list_or_show(args)),
         Command::Logs(args) => client(logs::run(args)),
         Command::Gomote(args) => client(gomote::run(*args)),
+        Command::Bisect(args) => client(bisect::run(args)),
         Command::Why(args) => client(why::run(args)),
         Command::Maintner(args) => client(maintner::run(args)),
         Command::Try(args) => client(try_build::run(args)),

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod bisect;
 mod build;
 mod cli;
 mod detect;

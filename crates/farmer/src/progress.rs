@@ -27,7 +27,8 @@ pub(crate) async fn follow(farm: &Location, builds: Vec<Build>, json: bool) -> a
     let numbers: Vec<_> = builds.iter().map(|build| build.number).collect();
     let logs: FuturesUnordered<_> = numbers.iter().map(|number| log(farm, *number, &screen)).collect();
     let logs = async { if json { Ok(()) } else { all(logs).await } };
-    let (ended, logs) = tokio::join!(watch(farm, &numbers, &screen), logs);
+    let mut show = |build: &Build| screen.borrow_mut().show(build);
+    let (ended, logs) = tokio::join!(watch(farm, &numbers, &mut show), logs);
     let ended = ended?;
     logs?;
     screen.into_inner().finish(farm, &ended)
@@ -40,13 +41,22 @@ async fn all(mut logs: FuturesUnordered<impl Future<Output = anyhow::Result<()>>
     Ok(())
 }
 
+/// Waits until every build has ended, and says nothing.
+pub(crate) async fn wait(farm: &Location, numbers: &[u64]) -> anyhow::Result<Vec<Build>> {
+    watch(farm, numbers, &mut |_| Ok(())).await
+}
+
 /// Watches until every build has ended, through restarts of the farm.
-async fn watch(farm: &Location, numbers: &[u64], screen: &RefCell<Screen>) -> anyhow::Result<Vec<Build>> {
+async fn watch(
+    farm: &Location,
+    numbers: &[u64],
+    show: &mut impl FnMut(&Build) -> anyhow::Result<()>,
+) -> anyhow::Result<Vec<Build>> {
     let mut ended = BTreeMap::new();
     let mut patience = Patience::default();
     while ended.len() < numbers.len() {
         let wanted = numbers.iter().copied().filter(|number| !ended.contains_key(number)).collect();
-        let result = watch_once(farm, wanted, screen, &mut ended, &mut patience).await;
+        let result = watch_once(farm, wanted, show, &mut ended, &mut patience).await;
         if let Err(status) = result {
             patience.after(&status).await?;
         }
@@ -57,7 +67,7 @@ async fn watch(farm: &Location, numbers: &[u64], screen: &RefCell<Screen>) -> an
 async fn watch_once(
     farm: &Location,
     numbers: Vec<u64>,
-    screen: &RefCell<Screen>,
+    show: &mut impl FnMut(&Build) -> anyhow::Result<()>,
     ended: &mut BTreeMap<u64, Build>,
     patience: &mut Patience,
 ) -> Result<(), Status> {
@@ -66,7 +76,7 @@ async fn watch_once(
     while let Some(response) = stream.message().await? {
         patience.renew();
         let Some(Event::Build(build)) = response.event else { continue };
-        screen.borrow_mut().show(&build).map_err(|error| local(&error))?;
+        show(&build).map_err(|error| local(&error))?;
         if build.ended.is_some() && ended.insert(build.number, build).is_none() {
             left -= 1;
         }

@@ -177,6 +177,8 @@ fn failure_json(failure: &FailureExplanation) -> Value {
         "text": failure.text,
         "machines": failure.machines,
         "since_build": failure.since_build,
+        "passed_build": failure.passed_build,
+        "passed_commit": failure.passed_commit,
         "at_tip": failure.at_tip().as_str_name().trim_start_matches("AT_TIP_").to_ascii_lowercase(),
         "tip_build": failure.tip_build,
         "flakes": failure.flakes.as_ref().map(rate_json),

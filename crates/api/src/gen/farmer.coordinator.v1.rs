@@ -361,6 +361,13 @@ pub struct RequestBuildsRequest {
     /// A UUID made by the caller.
     #[prost(string, tag = "4")]
     pub request_id: ::prost::alloc::string::String,
+    /// Only tests whose names match one of these globs; empty means all. Less than the whole is another build.
+    #[prost(string, repeated, tag = "5")]
+    pub tests: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Above 0: a build of its own for each number, to see again how the same commit fares. Its results are not part of the
+    /// history of its tests.
+    #[prost(uint32, tag = "6")]
+    pub repeat: u32,
 }
 /// The builds.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -5236,6 +5243,12 @@ pub struct FailureExplanation {
     /// The lines of the log around it, at most 20.
     #[prost(message, repeated, tag = "14")]
     pub lines: ::prost::alloc::vec::Vec<ToldLine>,
+    /// The newest earlier build in which it passed, as far as it was looked back; 0 if there is none.
+    #[prost(uint64, tag = "15")]
+    pub passed_build: u64,
+    /// Its commit; empty if there is none.
+    #[prost(string, tag = "16")]
+    pub passed_commit: ::prost::alloc::string::String,
 }
 /// A line of a log.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

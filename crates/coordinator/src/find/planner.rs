@@ -20,6 +20,8 @@ use crate::{
 
 /// The repository's own file, and what a build is called that says that it is wrong.
 pub(crate) const BUILD_FILE: &str = "farmer.toml";
+/// How the variant of a build begins that repeats another.
+const REPEAT: &str = "again-";
 /// How many contents of files are kept parsed.
 const KEPT: usize = 64;
 
@@ -41,6 +43,8 @@ pub(crate) struct Wanted {
     pub(crate) git_ref: String,
     pub(crate) stop_after_make: bool,
     pub(crate) patterns: Vec<String>,
+    /// Above 0: a build of its own for each number.
+    pub(crate) repeat: u32,
 }
 
 /// Reads and plans. Clones share what was read.
@@ -216,11 +220,12 @@ fn new_build(
 impl Wanted {
     /// Less than the whole is another build.
     pub(crate) fn variant(&self) -> String {
-        if !self.stop_after_make && self.patterns.is_empty() {
+        if !self.stop_after_make && self.patterns.is_empty() && self.repeat == 0 {
             return String::new();
         }
         let text = format!("{} {:?}", self.stop_after_make, self.patterns);
-        blake3::hash(text.as_bytes()).to_hex()[..16].to_owned()
+        let hash = &blake3::hash(text.as_bytes()).to_hex()[..16];
+        if self.repeat == 0 { hash.to_owned() } else { format!("{REPEAT}{}-{hash}", self.repeat) }
     }
 }
 

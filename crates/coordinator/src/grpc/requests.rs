@@ -42,7 +42,14 @@ impl Builds {
         } else {
             Choice::Named(request.builders)
         };
-        let wanted = Wanted { class: Some(Class::Interactive), git_ref, ..Wanted::default() };
+        check_patterns(&request.tests)?;
+        let wanted = Wanted {
+            class: Some(Class::Interactive),
+            git_ref,
+            patterns: request.tests,
+            repeat: request.repeat,
+            ..Wanted::default()
+        };
         self.ask_for(id, &repository, commit, choice, wanted).await
     }
 
@@ -60,11 +67,7 @@ impl Builds {
         let repository = self.repository(&header.repository)?;
         let commit: CommitHash =
             header.commit.parse().map_err(|error| rpc::status(Code::InvalidArgument, "BAD_COMMIT", error))?;
-        for pattern in &header.tests {
-            pattern
-                .parse::<buildspec::Glob>()
-                .map_err(|error| rpc::status(Code::InvalidArgument, "BAD_PATTERN", error))?;
-        }
+        check_patterns(&header.tests)?;
         self.forward(&repository, &id, commit, parts).await?;
         let TryHeader { builders, all, stop_after_make, tests, .. } = header;
         let choice = match (all, builders.is_empty()) {
@@ -77,7 +80,7 @@ impl Builds {
             is_try: true,
             stop_after_make,
             patterns: tests,
-            git_ref: String::new(),
+            ..Wanted::default()
         };
         self.ask_for(id, &repository, commit, choice, wanted).await
     }
@@ -263,6 +266,15 @@ fn named<'b>(builders: &'b [Builder], names: &[String]) -> Result<Vec<&'b Builde
         }
     }
     Ok(found)
+}
+
+fn check_patterns(patterns: &[String]) -> Result<(), Status> {
+    for pattern in patterns {
+        pattern
+            .parse::<buildspec::Glob>()
+            .map_err(|error| rpc::status(Code::InvalidArgument, "BAD_PATTERN", error))?;
+    }
+    Ok(())
 }
 
 /// A request's id: a UUID, so that two callers never share one by accident.

@@ -144,6 +144,8 @@ fn failure(told: Explained) -> wire::FailureExplanation {
         cause: cause.into(),
         text: told.text,
         machines: told.machines.iter().map(ToString::to_string).collect(),
+        passed_build: told.passed.map_or(0, |(build, _)| build.0),
+        passed_commit: told.passed.map(|(_, commit)| commit.to_string()).unwrap_or_default(),
         since_build: told.since.map_or(0, |since| since.0),
         at_tip: at_tip.into(),
         tip_build,

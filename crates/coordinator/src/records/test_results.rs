@@ -120,6 +120,7 @@ pub(crate) async fn runs(
                t.first_machine, b.builder, b.repository, \
                b.commit_hash, b.subject, b.author, b.commit_time FROM test_results t \
                JOIN builds b ON b.number = t.build WHERE t.test = $1 \
+               AND b.variant NOT LIKE 'again-%' \
                ORDER BY t.build DESC, t.attempt DESC, t.shard LIMIT $2";
     let rows = database.read(sql, vec![test.into(), limit.into()]).await?;
     rows.iter().map(record).collect()

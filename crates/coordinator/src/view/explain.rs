@@ -5,7 +5,7 @@ use pages::{
     SourceError,
     view::{Failure, LogLine, State as Word, TestLine},
 };
-use types::{BuildNumber, MachineName, Outcome, Share};
+use types::{BuildNumber, CommitHash, MachineName, Outcome, Share};
 
 use super::{
     AttemptFull, MergedLog, ViewError,
@@ -34,6 +34,8 @@ pub(crate) struct Explained {
     pub(crate) machines: Vec<MachineName>,
     /// Of what failed before: the first build of the row.
     pub(crate) since: Option<BuildNumber>,
+    /// The newest earlier build in which it passed, and its commit.
+    pub(crate) passed: Option<(BuildNumber, CommitHash)>,
     /// How it fares at the newest commit.
     pub(crate) tip: Tip,
     pub(crate) rate: Option<Share>,
@@ -120,7 +122,7 @@ impl PagesSource {
             .and_then(|number| found.shards.iter().find(|shard| shard.number == number))
             .or(found.shards.first().filter(|_| found.shards.len() == 1));
         let item = Item::of(&failure.name, shard);
-        let (before, since) = past.before(&item, deep).await.map_err(unread)?;
+        let before = past.before(&item, deep).await.map_err(unread)?;
         let tip = if deep { past.tip(&item).await.map_err(unread)? } else { Tip::Unknown };
         let line = match &item {
             Item::Test(test) if deep => self.line_of(test, record).await?,
@@ -137,8 +139,8 @@ impl PagesSource {
         let evidence = Evidence {
             state: failure.state,
             runs: Runs::of(&machines, shard.is_some_and(|shard| shard.first.is_some())),
-            before,
-            since,
+            before: before.nearest,
+            since: before.since,
             rate,
         };
         let (cause, text) = judge(&evidence);
@@ -147,7 +149,8 @@ impl PagesSource {
             Some(line) if !signature.is_empty() => self.alike(record.number, line, &signature).await?,
             _ => Vec::new(),
         };
-        Ok(Explained { failure, outcome, cause, text, machines, since, tip, rate, signature, alike })
+        let (since, passed) = (before.since, before.passed);
+        Ok(Explained { failure, outcome, cause, text, machines, since, passed, tip, rate, signature, alike })
     }
 
     /// The runs of a test on the builder of a build.

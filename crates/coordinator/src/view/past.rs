@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use store::{Database, ReadError, Row};
-use types::{BuildNumber, Outcome, Phase};
+use types::{BuildNumber, CommitHash, Outcome, Phase};
 
 use super::explain::Tip;
 use crate::{core::Shard, records::read::BuildRecord};
@@ -50,6 +50,24 @@ impl Item {
     }
 }
 
+/// What it did at earlier commits.
+#[derive(Debug)]
+pub(super) struct Before {
+    /// At the nearest that says something, and in which build.
+    pub(super) nearest: Option<(Said, BuildNumber)>,
+    /// If it failed there: the first build of the unbroken row of failures, as far as was looked.
+    pub(super) since: Option<BuildNumber>,
+    /// The nearest build in which it passed, and its commit.
+    pub(super) passed: Option<(BuildNumber, CommitHash)>,
+    unbroken: bool,
+}
+
+impl Default for Before {
+    fn default() -> Self {
+        Self { nearest: None, since: None, passed: None, unbroken: true }
+    }
+}
+
 /// The builds around one, of the same builder on the same branch.
 pub(super) struct Past {
     database: Database,
@@ -81,32 +99,25 @@ impl Past {
         Ok(Self { database: database.clone(), before, tip, is_tip })
     }
 
-    /// What it did at the nearest earlier commit that says something; if it failed and that is asked for, also the first
-    /// build of that row of failures.
-    pub(super) async fn before(
-        &self,
-        item: &Item,
-        since: bool,
-    ) -> Result<(Option<(Said, BuildNumber)>, Option<BuildNumber>), ReadError> {
-        let mut nearest = None;
-        let mut first = None;
+    /// What it did at earlier commits; `deep` says whether to look further than the nearest that says something.
+    pub(super) async fn before(&self, item: &Item, deep: bool) -> Result<Before, ReadError> {
+        let mut found = Before::default();
         for build in &self.before {
-            match (self.said(item, build).await?, nearest) {
-                (None, _) => {}
-                (Some(said), None) => {
-                    nearest = Some((said, build.number));
-                    if said == Said::Failed {
-                        first = Some(build.number);
-                    }
-                    if said != Said::Failed || !since {
-                        break;
-                    }
-                }
-                (Some(Said::Failed), Some(_)) => first = Some(build.number),
-                (Some(_), Some(_)) => break,
+            let Some(said) = self.said(item, build).await? else { continue };
+            if said == Said::Failed && found.unbroken {
+                found.since = Some(build.number);
+            } else {
+                found.unbroken = false;
+            }
+            found.nearest.get_or_insert((said, build.number));
+            if said == Said::Passed {
+                found.passed = Some((build.number, build.commit));
+            }
+            if !deep || said == Said::Passed {
+                break;
             }
         }
-        Ok((nearest, first))
+        Ok(found)
     }
 
     /// How it fares at the tip.

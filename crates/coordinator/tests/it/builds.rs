@@ -88,6 +88,7 @@ async fn a_push_of_more_commits_than_are_built_says_so_and_builds_the_newest() {
         revision: hashes[2].clone(),
         builders: vec!["linux".to_owned()],
         request_id: runtime::new_id().to_string(),
+        ..RequestBuildsRequest::default()
     };
     farm.client().request_builds(request).await.unwrap();
     assert_eq!(farm.ended(5).await.outcome(), Outcome::Passed);
@@ -142,6 +143,7 @@ async fn a_request_is_answered_with_what_exists_and_repeated_without_effect() {
         revision: "main".to_owned(),
         builders: vec!["linux".to_owned()],
         request_id: runtime::new_id().to_string(),
+        ..RequestBuildsRequest::default()
     };
     for _ in 0..2 {
         let answer = farm.client().request_builds(request.clone()).await.unwrap().into_inner();
