@@ -376,8 +376,8 @@ fn last_lines(stderr: &[u8], status: ExitStatus) -> String {
     }
 }
 
-/// Takes `user:password@` out of URLs that git repeats.
-fn redact(text: &str) -> String {
+/// Takes `user:password@` out of the URLs of a text: git repeats them.
+pub fn redact(text: &str) -> String {
     let mut parts = text.split("://");
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {

@@ -29,6 +29,6 @@ mod watch;
 mod web;
 
 pub use config::{Config, LoadError, RepositoryConfig, Timings};
-pub use git::{FindGitError, GitError};
+pub use git::{FindGitError, GitError, redact};
 pub use origin::{Origin, ParseOriginError};
 pub use server::{BindError, Handle, Server};

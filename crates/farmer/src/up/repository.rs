@@ -22,6 +22,7 @@ enum CheckError {
 
 /// Asks the origin for its refs, unless the farm has a mirror of it already: then it starts without asking.
 pub(crate) async fn check(repository: &Repository, data: &Path) -> anyhow::Result<()> {
+    let origin = || gitmirror::redact(&repository.origin);
     let mut git = Command::new("git");
     if data.join("gitmirror").join("mirrored").join(repository.name.as_str()).exists() {
         git.arg("--version");
@@ -30,7 +31,7 @@ pub(crate) async fn check(repository: &Repository, data: &Path) -> anyhow::Resul
     }
     git.env("GIT_TERMINAL_PROMPT", "0").stdin(Stdio::null()).kill_on_drop(true);
     let output = match tokio::time::timeout(PATIENCE, git.output()).await {
-        Err(_) => return Err(Failure::Unavailable.of(CheckError::Silent(repository.origin.clone()))),
+        Err(_) => return Err(Failure::Unavailable.of(CheckError::Silent(origin()))),
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(Failure::Unavailable.of(CheckError::NoGit));
         }
@@ -42,7 +43,7 @@ pub(crate) async fn check(repository: &Repository, data: &Path) -> anyhow::Resul
     let words = String::from_utf8_lossy(&output.stderr);
     let first =
         words.lines().find(|line| !line.trim().is_empty()).unwrap_or("git said nothing").trim().to_owned();
-    Err(Failure::Unavailable.of(CheckError::Unreadable(repository.origin.clone(), first)))
+    Err(Failure::Unavailable.of(CheckError::Unreadable(origin(), gitmirror::redact(&first))))
 }
 
 #[cfg(test)]
@@ -57,5 +58,15 @@ mod tests {
         let repository = farm.repositories.remove(0);
         let error = check(&repository, folder.path()).await.unwrap_err();
         assert!(error.to_string().contains(&origin) && error.to_string().contains("--repo"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_address_is_repeated_without_its_password() {
+        let folder = tempfile::tempdir().unwrap();
+        let origin = "http://me:secret@127.0.0.1:1/a";
+        let farm = buildspec::Farm::local("example".parse().unwrap(), origin, folder.path().to_owned());
+        let error = check(&farm.repositories[0], folder.path()).await.unwrap_err();
+        assert!(error.to_string().contains("`http://127.0.0.1:1/a`"), "{error}");
+        assert!(!error.to_string().contains("secret"), "{error}");
     }
 }
