@@ -1,13 +1,8 @@
 //! A Gerrit of a test's own, by `tests/real/gerrit/run`.
 
-use std::{
-    io::{BufRead, BufReader, Read},
-    process::{Child, Command, Stdio},
-};
-
 use serde_json::{Value, json};
 
-use crate::{Repository, skipped};
+use crate::{Repository, real::Server};
 
 /// The one who may do everything.
 pub const ADMIN: &str = "admin";
@@ -17,7 +12,7 @@ const GUARD: &str = ")]}'";
 /// A running server. It ends, and leaves nothing, when this is dropped.
 #[derive(Debug)]
 pub struct Gerrit {
-    process: Child,
+    _server: Server,
     /// Where its pages and its REST API are.
     pub url: String,
     /// Everybody's.
@@ -31,26 +26,11 @@ impl Gerrit {
     /// # Panics
     /// When the script does something else than it says.
     pub fn start(test: &str) -> Option<Self> {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/real/gerrit/run");
-        let mut process = Command::new(script)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("start the script");
-        let output = BufReader::new(process.stdout.take().expect("has an output"));
-        let lines: Vec<_> = output.lines().map_while(Result::ok).take_while(|line| line != "ready").collect();
-        let value = |key: &str| lines.iter().find_map(|line| line.strip_prefix(key)).map(ToOwned::to_owned);
-        let (Some(url), Some(password)) = (value("url="), value("password=")) else {
-            let mut why = String::new();
-            let _ = process.stderr.take().expect("has an output").read_to_string(&mut why);
-            assert_eq!(process.wait().expect("wait for the script").code(), Some(69), "{why}");
-            skipped(test, "Gerrit", why.trim());
-            return None;
-        };
+        let server = Server::start("gerrit/run", "Gerrit", test)?;
+        let (url, password) = (server.value("url"), server.value("password"));
         runtime::install_crypto();
         let http = reqwest::Client::builder().no_proxy().build().expect("make an HTTP client");
-        Some(Self { process, url, password, http })
+        Some(Self { _server: server, url, password, http })
     }
 
     /// Makes an account that has the right to push for review and to vote.
@@ -113,12 +93,5 @@ impl Gerrit {
         assert!(status.is_success(), "{method} {path} as {user} answered {status}: {text}");
         let json = text.strip_prefix(GUARD).unwrap_or("null");
         Some(serde_json::from_str(json).expect("is JSON"))
-    }
-}
-
-impl Drop for Gerrit {
-    fn drop(&mut self) {
-        drop(self.process.stdin.take());
-        let _ = self.process.wait();
     }
 }

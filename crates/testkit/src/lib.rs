@@ -5,6 +5,7 @@ pub mod farm;
 pub mod gerrit;
 pub mod git;
 pub mod postgres;
+mod real;
 pub mod skip;
 
 pub use farm::{Farm, Options};

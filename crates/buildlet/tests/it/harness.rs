@@ -131,11 +131,7 @@ impl Farm {
         let identity = self.service("coordinator");
         let channel = rpc::connect(&format!("https://{address}"), Some(&identity)).unwrap();
         let client = BuildletClient::new(channel);
-        let begin = Instant::now();
-        while client.status().await.is_err() {
-            assert!(begin.elapsed() < DEADLINE, "it does not listen");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        listens(&client).await;
         Machine { process, client, connection: None, fence: 0 }
     }
 
@@ -279,6 +275,15 @@ async fn follow_events(mut events: buildlet_client::ExecEvents, offset: u64) -> 
 /// How a command that exited well ends.
 pub(crate) fn passed() -> How {
     How::Exited(0)
+}
+
+/// Waits until a buildlet that listens answers.
+pub(crate) async fn listens(client: &BuildletClient) {
+    let begin = Instant::now();
+    while client.status().await.is_err() {
+        assert!(begin.elapsed() < DEADLINE, "it does not listen");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Waits until something holds.
