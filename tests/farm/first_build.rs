@@ -23,6 +23,26 @@ async fn head_is_built_and_so_is_the_next_commit() {
 }
 
 #[tokio::test]
+async fn of_a_repository_with_a_past_only_the_newest_commit_is_built() {
+    let repository = simple("true", "true");
+    let first = repository.git(&["rev-parse", "HEAD"]);
+    repository.import(3, |number| ("source".to_owned(), format!("{number}")));
+    repository.git(&["merge", "--quiet", "--ff-only", "imported"]);
+    let head = repository.git(&["rev-parse", "HEAD"]);
+    for old in ["refs/tags/v1", "refs/remotes/origin/main"] {
+        repository.git(&["update-ref", old, first.trim()]);
+    }
+    let farm = Farm::start(repository.path(), Options::default()).await;
+    farm.wait_for_builds(|builds| !builds.is_empty()).await;
+    // What follows is numbered after all that the repository's past led to.
+    repository.commit("the next", &[("source", "next")]);
+    let builds =
+        farm.wait_for_builds(|builds| builds.iter().any(|build| build["subject"] == "the next")).await;
+    let commits: Vec<_> = builds.iter().map(|build| build["commit"].as_str()).collect();
+    assert_eq!((commits.len(), commits[1]), (2, Some(head.trim())), "{builds:#?}");
+}
+
+#[tokio::test]
 async fn a_failing_test_fails_the_build_and_the_page_says_where() {
     let repository = simple("true", "echo about to fail; echo the reason >&2; exit 7");
     let farm = Farm::start(repository.path(), Options::default()).await;

@@ -1,7 +1,7 @@
 //! Follows the mutation log. The position is stored with the builds that it led to, so each move of a ref has its
 //! effect exactly once; a repeat finds the builds and makes none.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use api::{
     maintner::{WatchMutationsResponse, watch_mutations_response::Event},
@@ -66,6 +66,9 @@ struct Position {
     /// Mutations since the position was stored.
     unstored: usize,
 }
+
+/// Tips of branches, by repository.
+type Tips = BTreeMap<RepositoryName, Vec<CommitHash>>;
 
 /// What becomes durable with the last of some builds.
 #[derive(Default)]
@@ -186,6 +189,8 @@ impl Finder {
         }
         let (built, plain): (Vec<Moved>, Vec<Moved>) =
             moves.into_iter().partition(|moved| moved.commit.is_some() && self.builds(moved).is_some());
+        let has_new = built.iter().any(|moved| position.stood(moved).is_none());
+        let stood = if has_new { self.tips_that_are_built(position) } else { Tips::new() };
         // What comes last carries the position, so that a crash before it repeats and loses nothing.
         let mut tail = Tail { cursor: Some(token.to_owned()), refs: plain.iter().map(Moved::row).collect() };
         position.note(plain);
@@ -196,7 +201,7 @@ impl Finder {
         }
         for (index, moved) in built.into_iter().enumerate() {
             let Some(commit) = moved.commit else { continue };
-            let commits = self.again(shutdown, || self.new_on(position, &moved, commit)).await?;
+            let commits = self.again(shutdown, || self.new_on(position, &stood, &moved, commit)).await?;
             let tail = if index + 1 == count { std::mem::take(&mut tail) } else { Tail::default() };
             self.accept(&moved, commits, tail, shutdown).await?;
             position.note(vec![moved]);
@@ -208,31 +213,47 @@ impl Finder {
         Ok(())
     }
 
+    /// The tips of the branches that are built, by repository. O(all refs).
+    fn tips_that_are_built(&self, position: &Position) -> Tips {
+        let mut tips = Tips::new();
+        for ((repository, git_ref), commit) in &position.refs {
+            if self.built_branch(repository, git_ref).is_some() {
+                tips.entry(repository.clone()).or_default().push(*commit);
+            }
+        }
+        tips
+    }
+
+    /// The commits that a move brings to a branch. A branch that is new brings what no branch had that was built before,
+    /// given as `stood`. If there was none, the repository is new, and of all its history only tips are built.
     async fn new_on(
         &self,
         position: &Position,
+        stood: &Tips,
         moved: &Moved,
         new: CommitHash,
     ) -> Result<Vec<Commit>, MirrorError> {
-        let Moved { repository, git_ref, .. } = moved;
+        let repository = &moved.repository;
         // One more than is built, to see whether there is more.
         let most = self.builds(moved).map_or(1, |repository| repository.push_builds) + 1;
-        if let Some(old) = position.refs.get(&(repository.clone(), git_ref.clone())) {
-            return position.recent.between(&*self.mirror, repository, (*old, new), most).await;
+        if let Some(old) = position.stood(moved) {
+            return position.recent.between(&*self.mirror, repository, (old, new), most).await;
         }
-        let others = position.refs.iter().filter(|((name, _), _)| name == repository);
-        let others: Vec<CommitHash> = others.map(|(_, commit)| *commit).collect();
-        if others.is_empty() {
-            return position.recent.one(&*self.mirror, repository, new).await;
+        match stood.get(repository) {
+            Some(others) => position.recent.beyond(&*self.mirror, repository, others, new, most).await,
+            None => position.recent.one(&*self.mirror, repository, new).await,
         }
-        position.recent.beyond(&*self.mirror, repository, &others, new, most).await
+    }
+
+    fn builds(&self, moved: &Moved) -> Option<Repository> {
+        self.built_branch(&moved.repository, &moved.git_ref)
     }
 
     /// The repository of a branch that is built.
-    fn builds(&self, moved: &Moved) -> Option<Repository> {
+    fn built_branch(&self, repository: &RepositoryName, git_ref: &str) -> Option<Repository> {
         let farm = self.settings.farm();
-        let repository = farm.repository(&moved.repository)?;
-        let branch = moved.git_ref.strip_prefix("refs/heads/")?;
+        let repository = farm.repository(repository)?;
+        let branch = git_ref.strip_prefix("refs/heads/")?;
         repository.builds_branch(branch).then(|| repository.clone())
     }
 
@@ -402,6 +423,11 @@ impl Moved {
 }
 
 impl Position {
+    /// Where a ref was before it moved.
+    fn stood(&self, moved: &Moved) -> Option<CommitHash> {
+        self.refs.get(&(moved.repository.clone(), moved.git_ref.clone())).copied()
+    }
+
     fn note(&mut self, moves: Vec<Moved>) {
         for moved in moves {
             let key = (moved.repository, moved.git_ref);
