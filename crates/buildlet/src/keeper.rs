@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The keeper knows nothing: each request is one byte and some descriptors. What is to be run reaches the warden by
-//! its own socket. One warden always waits for the next exec, so that no exec waits for a fork.
+//! its own socket. Some wardens always wait for the next execs, so that no exec waits for a fork.
 
 mod apart;
 mod client;
@@ -30,5 +30,5 @@ pub use message::StopReason;
 pub(crate) use message::{Apart, Command, Ended, FromWarden, ToWarden};
 pub(crate) use process::{end_marked, is_exiting, usage};
 pub(crate) use seal::{Sealing, View, key_places};
-pub(crate) use serve::serve;
+pub(crate) use serve::{SPARES, serve};
 pub(crate) use warden::GRACE;

@@ -12,6 +12,7 @@ mod trees;
 mod watch;
 
 use std::{
+    collections::VecDeque,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -68,9 +69,9 @@ pub(crate) struct Machine {
     state: Mutex<State>,
     journal: Mutex<Journal>,
     gate: Arc<RwLock<()>>,
-    /// Held while an exec is being started, so that one id starts one command. What the warden of the next exec is in
+    /// Held while an exec is being started, so that one id starts one command. What the wardens of the next execs are in
     /// already.
-    starting: tokio::sync::Mutex<Option<Group>>,
+    starting: tokio::sync::Mutex<VecDeque<Group>>,
     /// Processes that hang in the kernel, if there are any.
     stuck: Mutex<Option<String>>,
 }
@@ -276,7 +277,7 @@ impl Machine {
     /// Asks the keeper to end, with all that it still keeps, and waits for that.
     pub(crate) async fn dismiss_keeper(&self) {
         self.parts.keeper.dismiss().await;
-        self.starting.lock().await.take();
+        self.starting.lock().await.clear();
         self.parts.groups.remove();
     }
 

@@ -49,7 +49,10 @@ impl Server {
     /// What the script said of a key.
     pub(crate) fn value(&self, key: &str) -> String {
         let value = |line: &String| Some(line.strip_prefix(key)?.strip_prefix('=')?.to_owned());
-        self.lines.iter().find_map(value).unwrap_or_else(|| panic!("the script says `{key}=`: {:?}", self.lines))
+        self.lines
+            .iter()
+            .find_map(value)
+            .unwrap_or_else(|| panic!("the script says `{key}=`: {:?}", self.lines))
     }
 }
 

@@ -1,8 +1,9 @@
 //! The keeper's own loop: forks wardens, and ends what killed wardens leave.
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     io::{self, Write},
+    iter,
     os::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream,
@@ -25,6 +26,9 @@ use super::{
 
 /// How often the dead are looked after while wardens run.
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
+/// How many wardens wait for execs. To join a control group can take the system longer than a short exec lasts, so one is
+/// not enough for execs that follow each other.
+pub(crate) const SPARES: usize = 2;
 /// How long wardens have to end their trees once the buildlet is gone.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -33,7 +37,8 @@ const FAREWELL: Duration = Duration::from_secs(3);
 pub(super) enum Request {
     /// Fork a warden: its socket, the spool, and what else the exec needs.
     Start,
-    /// Have the warden that waits join control groups ahead of its exec: to join one can take the system milliseconds.
+    /// Have the first waiting warden that has joined no control groups join some ahead of its exec: that can take the
+    /// system milliseconds.
     Join,
     /// Hold a descriptor as long as anything of this buildlet lives: its lock.
     Hold,
@@ -73,8 +78,9 @@ pub(crate) fn serve(sealing: &Sealing) -> io::Result<()> {
     rustix::stdio::dup2_stdout(&null)?;
     let (view, way) = sealing.enter();
     message::send(&socket, &view)?;
-    let mut serving = Serving { socket, way, wardens: HashSet::new(), spare: None, held: Vec::new() };
-    serving.spare = serving.fork_spare().ok();
+    let mut serving =
+        Serving { socket, way, wardens: HashSet::new(), spares: VecDeque::new(), held: Vec::new() };
+    serving.fork_spares();
     serving.run()
 }
 
@@ -83,9 +89,16 @@ struct Serving {
     /// None if commands see the work folder where it is.
     way: Option<Way>,
     wardens: HashSet<Pid>,
-    /// The warden that waits for an exec.
-    spare: Option<UnixStream>,
+    /// The wardens that wait for execs; they get them in this order.
+    spares: VecDeque<Spare>,
     held: Vec<OwnedFd>,
+}
+
+/// A warden that waits for an exec.
+struct Spare {
+    socket: UnixStream,
+    /// Was told to join groups.
+    joined: bool,
 }
 
 impl Serving {
@@ -111,7 +124,7 @@ impl Serving {
     fn wait(&mut self) -> io::Result<()> {
         loop {
             let interval = Timespec::try_from(REAP_INTERVAL).ok();
-            let idle = self.wardens.len() <= usize::from(self.spare.is_some());
+            let idle = self.wardens.len() <= self.spares.len();
             let timeout = if idle { None } else { interval.as_ref() };
             let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
             match poll(&mut fds, timeout) {
@@ -143,40 +156,51 @@ impl Serving {
         Ok(Some((request, fds)))
     }
 
-    /// Hands an exec to the warden that waits for one, and has another wait for the next.
+    /// Hands an exec to the first warden that waits for one, and has another wait in its place.
     fn start(&mut self, fds: Vec<OwnedFd>) {
         let lent: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-        let handed = |spare: &UnixStream| descriptors::send(spare, Request::Start.byte(), &lent).is_ok();
-        let taken = self.spare.take().is_some_and(|spare| handed(&spare));
+        let handed = |spare: &Spare| descriptors::send(&spare.socket, Request::Start.byte(), &lent).is_ok();
+        // One that was killed takes nothing, then it is the next one's.
+        let taken = iter::from_fn(|| self.spares.pop_front()).any(|spare| handed(&spare));
         if !taken {
-            // It was killed, or could not be forked. The descriptors go either way, so that a failure shows as a
-            // socket that closes.
+            // The descriptors go either way, so that a failure shows as a socket that closes.
             let _ = self.fork_spare().is_ok_and(|spare| handed(&spare));
         }
         drop(lent);
         drop(fds);
-        self.spare = self.fork_spare().ok();
+        self.fork_spares();
     }
 
-    /// Passes groups on to the warden that waits. If none does, the exec comes with them again.
-    fn join(&self, groups: &[OwnedFd]) {
-        if let Some(spare) = &self.spare {
+    /// Passes groups on to a warden that waits. If none does, the exec comes with them again.
+    fn join(&mut self, groups: &[OwnedFd]) {
+        if let Some(spare) = self.spares.iter_mut().find(|spare| !spare.joined) {
             let lent: Vec<_> = groups.iter().map(AsFd::as_fd).collect();
-            let _ = descriptors::send(spare, Request::Join.byte(), &lent);
+            spare.joined = descriptors::send(&spare.socket, Request::Join.byte(), &lent).is_ok();
+        }
+    }
+
+    /// Has as many wardens wait as should.
+    fn fork_spares(&mut self) {
+        while self.spares.len() < SPARES {
+            let Ok(spare) = self.fork_spare() else { return };
+            self.spares.push_back(spare);
         }
     }
 
     /// Forks a warden ahead of its exec, which then need not wait for that.
-    fn fork_spare(&mut self) -> io::Result<UnixStream> {
+    fn fork_spare(&mut self) -> io::Result<Spare> {
         let (ours, theirs) = UnixStream::pair()?;
         let mut ours = Some(ours);
+        let spares = &mut self.spares;
         let pid = fork::fork(|| {
-            // Only the keeper's end may be left: it is by its end that the warden sees that of the keeper.
+            // Only the keeper may have its ends of these: it is by their end that wardens see that of the keeper.
             ours.take();
+            spares.clear();
             warden::run(theirs);
         })?;
         self.wardens.insert(pid);
-        ours.ok_or_else(|| io::Error::other("a warden took the keeper's end"))
+        let socket = ours.ok_or_else(|| io::Error::other("a warden took the keeper's end"))?;
+        Ok(Spare { socket, joined: false })
     }
 
     /// Waits for wardens that are about to be gone: only when they are is what they left ours. A warden's socket closes a
@@ -214,7 +238,7 @@ impl Serving {
     /// The buildlet is gone. Wardens see that too; what they do not end in time is ended here.
     fn farewell(mut self) -> io::Result<()> {
         let begin = tokio::time::Instant::now();
-        self.spare = None;
+        self.spares.clear();
         loop {
             self.reap();
             if self.wardens.is_empty() || begin.elapsed() > FAREWELL {

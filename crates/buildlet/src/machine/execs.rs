@@ -15,7 +15,7 @@ use crate::{
     folder::{FolderError, RelativePath},
     input::{self, ExecInput, InputError, Size},
     journal::Entry,
-    keeper::{Apart, Command, GRACE, Start, StopReason},
+    keeper::{Apart, Command, GRACE, SPARES, Start, StopReason},
     lease::Lease,
     spool::Spool,
 };
@@ -55,19 +55,18 @@ impl Machine {
         receiver.await.unwrap_or(Err(CallError::ShuttingDown))
     }
 
-    /// Has the warden of the next exec join a control group ahead of it.
+    /// Has the wardens of the next execs join control groups ahead of them.
     pub(crate) async fn make_ready(&self) {
         let mut ready = self.starting.lock().await;
-        if ready.is_some() {
-            return;
-        }
-        let made = self.parts.groups.make(&self.parts.limits);
-        // What fails here is tried again with the exec, and told then.
-        if let Ok(Some(group)) = made
-            && let Ok(lists) = group.lists()
-            && self.parts.keeper.join(&lists).await.is_ok()
-        {
-            *ready = Some(group);
+        while ready.len() < SPARES {
+            let made = self.parts.groups.make(&self.parts.limits);
+            // What fails here is tried again with the exec, and told then.
+            let Ok(Some(group)) = made else { return };
+            let Ok(lists) = group.lists() else { return };
+            if self.parts.keeper.join(&lists).await.is_err() {
+                return;
+            }
+            ready.push_back(group);
         }
     }
 
@@ -80,7 +79,7 @@ impl Machine {
         self.parts.folder.check_program(&request.argv[0])?;
         let (spool, writer) =
             Spool::create(&self.parts.spool, request.id).map_err(CallError::disk("make a spool"))?;
-        let started = self.start(&request, spool, writer, ready.take()).await?;
+        let started = self.start(&request, spool, writer, ready.pop_front()).await?;
         let (exec, watching) = started;
         self.note(&Entry::Exec { id: exec.id, pid: exec.pid });
         self.state().execs.push(exec.clone());

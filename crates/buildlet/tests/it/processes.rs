@@ -133,7 +133,7 @@ async fn what_survives_buildlet_keeper_and_warden_is_ended_by_the_successor() {
     let lease = machine.lease();
     let (exec, pid) = machine.start(lease, "echo $$; sleep 1000").await;
     let guards = keepers(&farm);
-    assert_eq!(guards.len(), 3, "a keeper, a warden, and one that waits for the next exec");
+    assert_eq!(guards.len(), 4, "a keeper, a warden, and two that wait for the next execs");
     machine.process.0.kill().unwrap();
     for guard in &guards {
         let _ = std::process::Command::new("kill").args(["-9", guard]).status();
