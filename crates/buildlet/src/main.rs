@@ -20,6 +20,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
+    runtime::keep_few_heaps();
     runtime::install_crypto();
     let cli = match buildlet::command_line(std::env::args_os()) {
         Ok(words) => Cli::parse_from(words),

@@ -22,6 +22,7 @@ mod up;
 mod why;
 
 fn main() -> ExitCode {
+    runtime::keep_few_heaps();
     runtime::install_crypto();
     let args = cli::Args::parse();
     match cli::run(args) {

@@ -66,6 +66,7 @@ impl Service {
     where
         E: Into<anyhow::Error>,
     {
+        crate::keep_few_heaps();
         crate::install_crypto();
         let config = load(&args.config)
             .map_err(|error| Failure::Configuration.of(error))
