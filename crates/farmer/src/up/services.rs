@@ -93,6 +93,17 @@ impl Services {
     }
 }
 
+/// The address that is asked for; if any port will do, then the one of the run before, unless others have it now: who
+/// follows this farm finds it again.
+fn as_before(wanted: SocketAddr, before: u16, is_free: impl FnOnce(SocketAddr) -> bool) -> SocketAddr {
+    let same = SocketAddr::new(wanted.ip(), before);
+    if wanted.port() == 0 && before != 0 && is_free(same) { same } else { wanted }
+}
+
+fn is_free(address: SocketAddr) -> bool {
+    std::net::TcpListener::bind(address).is_ok()
+}
+
 fn https(address: SocketAddr) -> String {
     format!("https://{address}")
 }
@@ -168,12 +179,12 @@ impl Common<'_> {
         pages: axum::Router,
         listen: Option<SocketAddr>,
     ) -> anyhow::Result<coordinator::Server> {
-        let again = (self.ports.public != 0).then(|| loopback(self.ports.public));
+        let wanted = listen.unwrap_or(self.wanted.farm.listen.public);
         let config = coordinator::Config {
             farm: self.wanted.farm.clone(),
             farm_path: self.wanted.path.clone(),
             listen: loopback(self.ports.coordinator),
-            listen_public: listen.or(again).unwrap_or(self.wanted.farm.listen.public),
+            listen_public: as_before(wanted, self.ports.public, is_free),
             identity: self.identity("coordinator")?,
             authority: Some(self.authority.clone()),
             certificate_lifetime: coordinator::CERTIFICATE_LIFETIME,
@@ -223,4 +234,18 @@ fn mirrored(repository: &Repository) -> anyhow::Result<gitmirror::RepositoryConf
         let origins = errors.into_iter().map(|error| (repository.name.clone(), error)).collect();
         Failure::Configuration.of(gitmirror::LoadError::Origins(origins))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_farm_that_takes_any_port_takes_the_same_again() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        assert_eq!(as_before(at("127.0.0.1:0"), 4000, |_| true), at("127.0.0.1:4000"));
+        assert_eq!(as_before(at("127.0.0.1:0"), 4000, |_| false), at("127.0.0.1:0"));
+        assert_eq!(as_before(at("127.0.0.1:0"), 0, |_| true), at("127.0.0.1:0"));
+        assert_eq!(as_before(at("[::]:8790"), 4000, |_| true), at("[::]:8790"));
+    }
 }
