@@ -131,7 +131,7 @@ fn services(tree: &Tree) -> BTreeMap<String, String> {
     for file in tree.files_of("api").filter(|file| file.is_generated()) {
         let package = file.path.rsplit('/').next().unwrap_or_default().trim_end_matches(".rs");
         let Some(tokens) = &file.tokens else { continue };
-        for name in modules(tokens) {
+        for name in modules(tokens).into_iter().filter(|name| tokens.declares(name)) {
             let stem = name.trim_end_matches("_client").trim_end_matches("_server");
             services.insert(name.clone(), format!("{package}.{}", camel(stem)));
         }

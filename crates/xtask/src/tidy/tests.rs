@@ -18,7 +18,8 @@ pub fn step(state: &State) -> Vec<u64> {
 }
 ";
 
-const CLIENTS: &str = "pub mod build_service_client {} pub mod build_service_server {}";
+const CLIENTS: &str = "pub mod build_service_client {} pub mod build_service_server {}
+pub struct Request { mail_server: String }";
 
 impl Fixture {
     fn new() -> Self {
@@ -184,6 +185,13 @@ fn a_call_that_is_not_in_the_graph_file_fails() {
         "use api::coordinator::build_service_server::BuildService;",
         "`coordinator -> farmer.coordinator.v1.BuildService` is not in [serves]",
     );
+}
+
+#[test]
+fn a_field_that_is_called_like_a_service_is_none() {
+    let fixture = Fixture::new();
+    fixture.write("crates/coordinator/src/lib.rs", "fn f(r: &Request) -> &str { &r.mail_server }");
+    assert!(fixture.problems().is_empty(), "{:#?}", fixture.problems());
 }
 
 #[test]

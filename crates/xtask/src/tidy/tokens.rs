@@ -86,6 +86,11 @@ impl Tokens {
         self.is(at, &Kind::Punct(punct))
     }
 
+    /// Whether there is a module of this name here.
+    pub(super) fn declares(&self, module: &str) -> bool {
+        (1..self.all.len()).any(|at| self.ident(at) == Some(module) && self.ident(at - 1) == Some("mod"))
+    }
+
     /// The index after the group that opens at `at`.
     pub(super) fn after_group(&self, at: usize) -> usize {
         after_group(&self.all, at)
