@@ -71,6 +71,8 @@ pub struct Listen {
     pub public: SocketAddr,
     /// The coordinator, for services and buildlets.
     pub coordinator: SocketAddr,
+    /// SSH into debugging sessions; not spoken unless said.
+    pub ssh: Option<SocketAddr>,
     /// gitmirror.
     pub gitmirror: SocketAddr,
     /// maintnerd.
@@ -323,6 +325,7 @@ impl Default for Listen {
         Self {
             public: at(8790),
             coordinator: at(8791),
+            ssh: None,
             gitmirror: at(8792),
             maintnerd: at(8793),
             logs: None,

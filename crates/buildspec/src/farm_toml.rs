@@ -106,6 +106,7 @@ impl FromToml for Listen {
         Self {
             public: table.default("public", default.public),
             coordinator: table.default("coordinator", default.coordinator),
+            ssh: table.optional("ssh"),
             gitmirror: table.default("gitmirror", default.gitmirror),
             maintnerd: table.default("maintnerd", default.maintnerd),
             logs: table.optional("logs"),

@@ -66,6 +66,7 @@ async fn coordinate(folder: &Path) {
         farm_path: None,
         listen: SocketAddr::from(([127, 0, 0, 1], port)),
         listen_public: SocketAddr::from(([127, 0, 0, 1], 0)),
+        listen_ssh: None,
         identity: authority.issue_service("coordinator").unwrap(),
         authority: Some(authority),
         certificate_lifetime: coordinator::CERTIFICATE_LIFETIME,

@@ -28,6 +28,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where people connect: pages, and gRPC with the bearer token.
     pub listen_public: SocketAddr,
+    /// Where people come into debugging sessions by SSH; not at all unless said. It is no matter of TLS: SSH has
+    /// certificates of its own.
+    pub listen_ssh: Option<SocketAddr>,
     /// Our own certificate.
     pub identity: rpc::Identity,
     /// What signs machines' certificates; without it, none is enrolled here.
@@ -108,6 +111,7 @@ impl Config {
             farm_path: Some(path.to_owned()),
             listen: farm.listen.coordinator,
             listen_public: farm.listen.public,
+            listen_ssh: farm.listen.ssh,
             identity,
             authority,
             certificate_lifetime: CERTIFICATE_LIFETIME,

@@ -15,6 +15,7 @@ mod sessions;
 mod settings;
 mod shell;
 mod snapshots;
+mod ssh;
 #[doc(hidden)]
 pub mod testing;
 mod view;

@@ -16,6 +16,7 @@ use api::{
 use pages::{NavEntry, Options};
 use runtime::Tasks;
 use store::{Blobs, Database, Leadership, LocalBlobs, Postgres, logs::LogStore};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use types::Timestamp;
@@ -26,7 +27,7 @@ use crate::{
     engine::{self, Engine, Ports, Urls},
     enrol::{Book, Door},
     find::Mirror,
-    grpc::{Builds, Enrolment, Farmland, Gomote, Mutations, Operators, Queries, Why},
+    grpc::{Builds, Enrolment, Farmland, Gomote, Mutations, Operators, Queries, SshDoor, Why},
     ports::{NoWitness, RecordsError},
     records::{MIGRATIONS, SqlRecords, read},
     releases::{self, Releases},
@@ -34,6 +35,7 @@ use crate::{
     settings::Settings,
     shell::{FarmLogs, Hub, Inbox, Tuning},
     snapshots,
+    ssh::{Ssh, SshAuthority},
     view::{PagesSource, Viewer},
 };
 
@@ -83,6 +85,9 @@ pub enum BindError {
     /// A listener cannot be bound.
     #[error(transparent)]
     Listen(#[from] rpc::BindError),
+    /// SSH cannot be spoken.
+    #[error("SSH cannot be spoken at `{0}`")]
+    Ssh(SocketAddr, #[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl BindError {
@@ -105,6 +110,7 @@ impl BindError {
             | Self::Records(_)
             | Self::Closed
             | Self::Blobs(_)
+            | Self::Ssh(..)
             | Self::Listen(_) => runtime::Failure::Unavailable,
         }
     }
@@ -114,6 +120,7 @@ impl BindError {
 pub struct Server {
     internal: rpc::Bound,
     public: rpc::Bound,
+    ssh: Option<(Ssh, TcpListener, SocketAddr)>,
     tasks: Tasks,
     engine: Engine,
     settings: Settings,
@@ -195,9 +202,15 @@ impl Server {
             started: ground.started,
             version: config.version.clone(),
         };
-        let further = (Gomote { sessions }, ground.project.clone());
+        let ssh = bind_ssh(&config, &sessions).await?;
+        let door = ssh.as_ref().map(|(ssh, _, address)| SshDoor {
+            authority: Arc::clone(&ssh.authority),
+            address: *address,
+            clock: config.clock.clone(),
+        });
+        let further = (Gomote { sessions, ssh: door }, ground.project.clone());
         let public = bind_public(&config, &tasks, services, further, source).await?;
-        Ok(assemble(config, ground, tasks, (internal, public), (ways, inbox)))
+        Ok(assemble(config, ground, tasks, (internal, public, ssh), (ways, inbox)))
     }
 
     /// Where services and buildlets connect.
@@ -208,6 +221,11 @@ impl Server {
     /// Where people connect.
     pub fn public_addr(&self) -> SocketAddr {
         self.public.addr()
+    }
+
+    /// Where people come into sessions by SSH, if they do.
+    pub fn ssh_addr(&self) -> Option<SocketAddr> {
+        self.ssh.as_ref().map(|(_, _, address)| *address)
     }
 
     /// Serves until `shutdown`, or until something fails that must not. Builds go on meanwhile: the machines run them,
@@ -223,6 +241,9 @@ impl Server {
         self.settings.follow(&tasks, &self.hub, &self.config.clock);
         self.internal.start();
         self.public.start();
+        if let Some((ssh, listener, _)) = self.ssh {
+            tasks.service("ssh", ssh.run(listener, ours.clone()));
+        }
         let logs = self.logs;
         tasks.job("sweep of logs", async move {
             match logs.sweep().await {
@@ -367,11 +388,29 @@ async fn bind_public(
     Ok(server.bind(config.listen_public).await?)
 }
 
+async fn bind_ssh(
+    config: &Config,
+    sessions: &Sessions,
+) -> Result<Option<(Ssh, TcpListener, SocketAddr)>, BindError> {
+    let Some(wanted) = config.listen_ssh else { return Ok(None) };
+    let authority =
+        SshAuthority::open(&config.data.join("ssh")).map_err(|error| BindError::Ssh(wanted, error.into()))?;
+    let bound = async {
+        let listener = TcpListener::bind(wanted).await?;
+        let address = listener.local_addr()?;
+        Ok::<_, std::io::Error>((listener, address))
+    };
+    let (listener, address) = bound.await.map_err(|error| BindError::Ssh(wanted, error.into()))?;
+    let (clock, tasks) = (config.clock.clone(), sessions.tasks.clone());
+    let ssh = Ssh { sessions: sessions.clone(), authority: Arc::new(authority), clock, tasks };
+    Ok(Some((ssh, listener, address)))
+}
+
 fn assemble(
     config: Config,
     ground: Ground,
     tasks: Tasks,
-    (internal, public): (rpc::Bound, rpc::Bound),
+    (internal, public, ssh): (rpc::Bound, rpc::Bound, Option<(Ssh, TcpListener, SocketAddr)>),
     ways: (engine::Ways, Inbox),
 ) -> Server {
     let own = format!("https://{}", internal.addr());
@@ -380,5 +419,5 @@ fn assemble(
     let urls = Urls { gitmirror: slashless(&config.gitmirror), own: slashless(url) };
     let Ground { ports, state, settings, hub, logs, database, leadership, .. } = ground;
     let engine = Engine::new(ports, state, ways, (settings.clone(), hub.clone(), urls), &tasks);
-    Server { internal, public, tasks, engine, settings, hub, logs, database, leadership, config }
+    Server { internal, public, ssh, tasks, engine, settings, hub, logs, database, leadership, config }
 }

@@ -57,6 +57,8 @@ impl Seen {
 /// A session that can be used, with the way to its machine.
 pub(crate) struct Held {
     pub(crate) session: Session,
+    /// The machine's system, for example `linux/amd64`.
+    pub(crate) platform: String,
     pub(crate) buildlet: BuildletClient,
     pub(crate) lease: Lease,
 }
@@ -159,7 +161,7 @@ impl Sessions {
 
     /// Uses a session: finds the way to its machine.
     pub(crate) async fn hold(&self, name: &SessionName) -> Result<Held, SessionError> {
-        let Seen { session, end, .. } = self.look(name).await?;
+        let Seen { session, end, machine, .. } = self.look(name).await?;
         if let Some((_, reason)) = end {
             return Err(SessionError::Ended(name.clone(), reason));
         }
@@ -170,7 +172,8 @@ impl Sessions {
         let buildlet = self.door.buildlet(&seat.machine);
         let buildlet = buildlet.ok_or_else(|| SessionError::Away(name.clone(), seat.machine.clone()))?;
         self.touch(name, None).await?;
-        Ok(Held { session, buildlet, lease })
+        let platform = machine.map(|machine| machine.platform).unwrap_or_default();
+        Ok(Held { session, platform, buildlet, lease })
     }
 
     /// Tells that a session is used for as long as what is answered lives.

@@ -2226,6 +2226,32 @@ pub struct RemoveFilesRequest {
 /// They are gone.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RemoveFilesResponse {}
+/// A key to sign.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignKeyRequest {
+    /// The session.
+    #[prost(string, tag = "1")]
+    pub session: ::prost::alloc::string::String,
+    /// A public key as OpenSSH writes it.
+    #[prost(string, tag = "2")]
+    pub public_key: ::prost::alloc::string::String,
+}
+/// The certificate, and where to show it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignKeyResponse {
+    /// As OpenSSH writes it. Its only principal is the session's name, which is also the user to log in as.
+    #[prost(string, tag = "1")]
+    pub certificate: ::prost::alloc::string::String,
+    /// Where the farm speaks SSH; empty means the host of the URL that the caller has for the farm.
+    #[prost(string, tag = "2")]
+    pub host: ::prost::alloc::string::String,
+    /// The port.
+    #[prost(uint32, tag = "3")]
+    pub port: u32,
+    /// The farm's own public key, as `known_hosts` has it.
+    #[prost(string, tag = "4")]
+    pub host_key: ::prost::alloc::string::String,
+}
 /// What a session is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -2758,6 +2784,34 @@ pub mod gomote_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Makes an SSH certificate with which the holder of a key may use the session for 5 min: connections that stand then
+        /// go on. INVALID_ARGUMENT (BAD_KEY); FAILED_PRECONDITION (NO_SSH) if the farm does not speak SSH.
+        pub async fn sign_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SignKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SignKeyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.coordinator.v1.GomoteService/SignKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("farmer.coordinator.v1.GomoteService", "SignKey"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2893,6 +2947,12 @@ pub mod gomote_service_server {
             tonic::Response<super::RemoveFilesResponse>,
             tonic::Status,
         >;
+        /// Makes an SSH certificate with which the holder of a key may use the session for 5 min: connections that stand then
+        /// go on. INVALID_ARGUMENT (BAD_KEY); FAILED_PRECONDITION (NO_SSH) if the farm does not speak SSH.
+        async fn sign_key(
+            &self,
+            request: tonic::Request<super::SignKeyRequest>,
+        ) -> std::result::Result<tonic::Response<super::SignKeyResponse>, tonic::Status>;
     }
     /// Debugging sessions: a person holds a machine of the farm, runs commands on it and moves files to and from it. A
     /// session waits in the same queue as builds and outlives connections and restarts of the coordinator. It has one clock:
@@ -3510,6 +3570,51 @@ pub mod gomote_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RemoveFilesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.coordinator.v1.GomoteService/SignKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct SignKeySvc<T: GomoteService>(pub Arc<T>);
+                    impl<
+                        T: GomoteService,
+                    > tonic::server::UnaryService<super::SignKeyRequest>
+                    for SignKeySvc<T> {
+                        type Response = super::SignKeyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SignKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GomoteService>::sign_key(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SignKeySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -1,28 +1,34 @@
 //! `GomoteService`.
 
-use std::{pin::Pin, time::Duration};
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use api::coordinator::{
     CancelCommandRequest, CancelCommandResponse, CreateSessionRequest, CreateSessionResponse,
     DestroySessionRequest, DestroySessionResponse, ExtendSessionRequest, ExtendSessionResponse,
     ListFilesRequest, ListFilesResponse, ListSessionsRequest, ListSessionsResponse, ReadFilesRequest,
-    ReadFilesResponse, RemoveFilesRequest, RemoveFilesResponse, StartCommandRequest, StartCommandResponse,
-    WatchCommandRequest, WatchCommandResponse, WatchSessionRequest, WatchSessionResponse, WriteFilesHeader,
-    WriteFilesRequest, WriteFilesResponse, gomote_service_server::GomoteService, read_files_response,
-    write_files_request::Part,
+    ReadFilesResponse, RemoveFilesRequest, RemoveFilesResponse, SignKeyRequest, SignKeyResponse,
+    StartCommandRequest, StartCommandResponse, WatchCommandRequest, WatchCommandResponse,
+    WatchSessionRequest, WatchSessionResponse, WriteFilesHeader, WriteFilesRequest, WriteFilesResponse,
+    gomote_service_server::GomoteService, read_files_response, write_files_request::Part,
 };
 use buildlet_client::ArchiveFormat;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use rpc::{PageToken, page};
-use tonic::{Request, Response, Status, Streaming};
+use runtime::SharedClock;
+use tonic::{Code, Request, Response, Status, Streaming};
 use types::{ExecId, SessionName};
 
 use super::gomote_convert::{bad, command_event, failed, file_entry, spec, wire_session, wish};
-use crate::sessions::{Held, Seen, SessionError, Sessions, Using};
+use crate::{
+    sessions::{Held, Seen, SessionError, Sessions, Using},
+    ssh::{AuthorityError, SshAuthority},
+};
 
 /// At least so often a watched session is delivered.
 const ANEW: Duration = Duration::from_secs(20);
+/// How long a certificate is good: long enough to connect.
+const CERTIFICATE: Duration = Duration::from_mins(5);
 /// How many entries are listed in one message.
 const ENTRIES: usize = 1000;
 
@@ -32,6 +38,15 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[derive(Clone)]
 pub(crate) struct Gomote {
     pub(crate) sessions: Sessions,
+    pub(crate) ssh: Option<SshDoor>,
+}
+
+/// What signs keys, and where they are good.
+#[derive(Clone)]
+pub(crate) struct SshDoor {
+    pub(crate) authority: Arc<SshAuthority>,
+    pub(crate) address: SocketAddr,
+    pub(crate) clock: SharedClock,
 }
 
 fn session_name(text: &str) -> Result<SessionName, Status> {
@@ -257,6 +272,29 @@ impl GomoteService for Gomote {
         let (held, _using) = self.use_it(&session).await?;
         held.buildlet.remove(held.lease, &paths).await.map_err(machine)?;
         Ok(Response::new(RemoveFilesResponse {}))
+    }
+
+    async fn sign_key(&self, request: Request<SignKeyRequest>) -> Result<Response<SignKeyResponse>, Status> {
+        let SignKeyRequest { session, public_key } = request.into_inner();
+        let Some(SshDoor { authority, address, clock }) = &self.ssh else {
+            let message = "this farm does not speak SSH: `listen.ssh` in its farm.toml says where it is to";
+            return Err(rpc::status(Code::FailedPrecondition, "NO_SSH", message));
+        };
+        let held = self.hold(&session).await?;
+        let unsigned = |error: AuthorityError| match error {
+            AuthorityError::BadPublicKey(_) | AuthorityError::OtherKind(_) => {
+                rpc::status(Code::InvalidArgument, "BAD_KEY", error)
+            }
+            error => rpc::internal("SIGN_FAILED", &error),
+        };
+        let signed = authority.sign(&public_key, &held.session.name, clock.now(), CERTIFICATE);
+        let everywhere = address.ip().is_unspecified();
+        Ok(Response::new(SignKeyResponse {
+            certificate: signed.map_err(unsigned)?,
+            host: if everywhere { String::new() } else { address.ip().to_string() },
+            port: address.port().into(),
+            host_key: authority.host_public_key().map_err(unsigned)?,
+        }))
     }
 }
 

@@ -17,7 +17,7 @@ mod why_service;
 pub(crate) use build_service::Builds;
 pub(crate) use enrolment_service::Enrolment;
 pub(crate) use farm_service::Farmland;
-pub(crate) use gomote_service::Gomote;
+pub(crate) use gomote_service::{Gomote, SshDoor};
 pub(crate) use machine_service::Operators;
 pub(crate) use mutations::Mutations;
 pub(crate) use queries::Queries;

@@ -83,6 +83,7 @@ impl TestFarm {
             farm_path: None,
             listen: loopback(),
             listen_public: loopback(),
+            listen_ssh: None,
             identity: self.authority.issue_service("coordinator").unwrap(),
             authority: Some(self.authority.clone()),
             certificate_lifetime: coordinator::CERTIFICATE_LIFETIME,

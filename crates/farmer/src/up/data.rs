@@ -46,6 +46,7 @@ pub(crate) enum OpenError {
 pub(crate) struct Ports {
     pub(crate) public: u16,
     pub(crate) coordinator: u16,
+    pub(crate) ssh: u16,
     pub(crate) gitmirror: u16,
     pub(crate) maintnerd: u16,
     pub(crate) pubsubhelper: u16,
@@ -191,7 +192,7 @@ mod tests {
         let data = DataFolder::open(folder.path()).unwrap();
         let token = data.token().unwrap();
         assert_eq!(data.token().unwrap(), token);
-        let ports = Ports { public: 1, coordinator: 2, gitmirror: 3, maintnerd: 4, pubsubhelper: 5 };
+        let ports = Ports { public: 1, coordinator: 2, ssh: 6, gitmirror: 3, maintnerd: 4, pubsubhelper: 5 };
         data.keep_ports(ports).unwrap();
         assert_eq!(data.ports(), ports);
         let mode = std::fs::metadata(folder.path().join(TOKEN)).unwrap().permissions().mode();

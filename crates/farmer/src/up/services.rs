@@ -67,6 +67,7 @@ impl Services {
         let ports = Ports {
             public: coordinator.public_addr().port(),
             coordinator: coordinator.addr().port(),
+            ssh: coordinator.ssh_addr().map_or(0, |address| address.port()),
             gitmirror: gitmirror.addr().port(),
             maintnerd: maintnerd.addr().port(),
             pubsubhelper: pubsubhelper.addr().port(),
@@ -180,10 +181,12 @@ impl Common<'_> {
         listen: Option<SocketAddr>,
     ) -> anyhow::Result<coordinator::Server> {
         let wanted = listen.unwrap_or(self.wanted.farm.listen.public);
+        let ssh = self.wanted.farm.listen.ssh.unwrap_or(loopback(0));
         let config = coordinator::Config {
             farm: self.wanted.farm.clone(),
             farm_path: self.wanted.path.clone(),
             listen: loopback(self.ports.coordinator),
+            listen_ssh: Some(as_before(ssh, self.ports.ssh, is_free)),
             listen_public: as_before(wanted, self.ports.public, is_free),
             identity: self.identity("coordinator")?,
             authority: Some(self.authority.clone()),
