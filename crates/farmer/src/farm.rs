@@ -100,6 +100,11 @@ impl Location {
         Ok(WhyServiceClient::new(self.channel()?))
     }
 
+    /// The data folder, of a farm on this machine.
+    pub(crate) fn data(&self) -> Option<&Path> {
+        self.data.as_deref()
+    }
+
     /// Debugging sessions.
     pub(crate) fn gomotes(&self) -> anyhow::Result<GomoteServiceClient<rpc::Channel>> {
         Ok(GomoteServiceClient::new(self.channel()?).max_decoding_message_size(MAX_MESSAGE))

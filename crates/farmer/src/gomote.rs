@@ -6,9 +6,10 @@ mod files;
 mod push;
 mod run;
 mod session;
+mod ssh;
 mod walk;
 
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use api::coordinator::{ListSessionsRequest, Session, gomote_service_client::GomoteServiceClient};
@@ -16,7 +17,7 @@ use api::coordinator::{ListSessionsRequest, Session, gomote_service_client::Gomo
 pub(crate) use cli::Args;
 use cli::{Command, Common};
 
-use crate::{farm::Location, output};
+use crate::{cli::FarmArgs, farm::Location, output};
 
 /// The calls of the service.
 pub(crate) type Client = GomoteServiceClient<rpc::Channel>;
@@ -41,7 +42,29 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Ls(args) => files::ls(args).await,
         Command::Rm(args) => files::rm(args).await,
         Command::Repro(args) => session::repro(args).await,
+        Command::Ssh(args) => ssh::ssh(args).await,
+        Command::SshConfig(args) => ssh::ssh_config(args).await,
+        Command::Certify(args) => ssh::certify(args).await,
     }
+}
+
+/// How long nobody may use what `farmer try --hold` holds.
+const IDLE: Duration = Duration::from_mins(30);
+
+/// Holds a machine like that on which a build failed, with what was on it: a shell at a terminal, else how to come in.
+pub(crate) async fn hold(farm: &FarmArgs, build: u64) -> anyhow::Result<()> {
+    let common = Common { group: None, farm: farm.clone() };
+    let owner = std::env::var("FARMER_GOMOTE_OWNER").ok();
+    let new = cli::NewArgs { idle: IDLE, owner, no_wait: false, common };
+    let targets = session::reproduce(&build.to_string(), &new).await?.targets;
+    let name = targets.sessions.first().map(|session| session.name.clone()).unwrap_or_default();
+    if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+        ssh::shell(&targets).await?;
+    }
+    say(format!(
+        "{name} is yours until nobody has used it for 30 min:\n  farmer gomote ssh {name}\n  farmer gomote destroy {name}"
+    ));
+    Ok(())
 }
 
 /// The sessions that a command is about, and what is left of its words.

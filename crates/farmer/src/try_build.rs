@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use api::coordinator::{Build, SubmitTryRequest, TryHeader, submit_try_request::Part};
+use api::coordinator::{Build, Outcome, SubmitTryRequest, TryHeader, submit_try_request::Part};
 use bytes::Bytes;
 use clap::ValueEnum;
 use tonic::Code;
@@ -11,7 +11,7 @@ use tonic::Code;
 use crate::{
     cli::FarmArgs,
     farm::Location,
-    output, progress,
+    gomote, output, progress,
     tree::{Leave, TreeCommit},
 };
 
@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// The repository, as the farm calls it [default: the only one]
     #[arg(long, value_name = "NAME")]
     repository: Option<String>,
+    /// If it fails, hold a machine with what was there: a shell at a terminal, else its name
+    #[arg(long)]
+    hold: bool,
     #[command(flatten)]
     farm: FarmArgs,
 }
@@ -60,7 +63,17 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         tests: args.tests,
     };
     let builds = submit(&farm, &tree, &header).await?;
-    progress::follow(&farm, builds, args.farm.json).await
+    let numbers: Vec<u64> = builds.iter().map(|build| build.number).collect();
+    let code = progress::follow(&farm, builds, args.farm.json).await?;
+    if args.hold {
+        let ended = progress::wait(&farm, &numbers).await?;
+        let failed = |build: &&Build| matches!(build.outcome(), Outcome::Failed | Outcome::TimedOut);
+        match ended.iter().find(failed) {
+            Some(failed) => gomote::hold(&args.farm, failed.number).await?,
+            None => gomote::say("nothing failed: there is nothing to hold"),
+        }
+    }
+    Ok(code)
 }
 
 /// Sends little first; more when the farm lacks what the working tree stands on.

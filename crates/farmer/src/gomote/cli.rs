@@ -43,6 +43,13 @@ pub(super) enum Command {
     Rm(RmArgs),
     /// Ask for a machine like that of a build that failed, with what was on it
     Repro(ReproArgs),
+    /// Open a shell, or run `ssh` with further arguments
+    Ssh(SshArgs),
+    /// Print lines for `~/.ssh/config`, with which `ssh`, `scp`, `rsync` and `ssh -L` reach sessions by their names
+    SshConfig(SshConfigArgs),
+    /// Get a new certificate for a session
+    #[command(hide = true)]
+    Certify(CertifyArgs),
 }
 
 /// What all commands take.
@@ -264,6 +271,37 @@ pub(super) struct ReproArgs {
     pub(super) run: bool,
     #[command(flatten)]
     pub(super) new: NewArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct SshArgs {
+    /// The session, and what `ssh` is told further: a command, `-L 8080:localhost:8080`
+    #[arg(
+        value_name = "SESSION [ARGUMENT...]",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub(super) words: Vec<String>,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct SshConfigArgs {
+    /// The session [default: all]
+    #[arg(value_name = "SESSION")]
+    pub(super) words: Vec<String>,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CertifyArgs {
+    /// The session
+    pub(super) session: String,
+    #[command(flatten)]
+    pub(super) farm: FarmArgs,
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {

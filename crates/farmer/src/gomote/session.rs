@@ -51,32 +51,59 @@ pub(super) async fn create(args: CreateArgs) -> anyhow::Result<ExitCode> {
 
 /// Runs `farmer gomote repro`.
 pub(super) async fn repro(args: ReproArgs) -> anyhow::Result<ExitCode> {
-    let client = args.new.common.client()?;
-    let request = CreateSessionRequest { build: args.build.clone(), ..CreateSessionRequest::default() };
-    let CreateSessionResponse { session, command, make } = ask(&client, request, &args.new).await?;
-    let mut session = session.unwrap_or_default();
     if args.new.no_wait {
+        let client = args.new.common.client()?;
+        let asked = ask(&client, like(&args.build), &args.new).await?;
+        let session = asked.session.unwrap_or_default();
         show(&args.new.common.farm, &session, &session.name)?;
         return Ok(ExitCode::SUCCESS);
     }
-    session = wait(client.clone(), session).await?;
-    say(format!("{} has {}", session.name, session.found));
-    let common = args.new.common.clone();
-    let targets = Targets { common, client, sessions: vec![session.clone()], words: Vec::new() };
-    if !session.made && !make.is_empty() && make != command {
-        say("it is made again, as the build did");
-        let code = run::shell(&targets, &make).await?;
-        if code != ExitCode::SUCCESS {
-            say(format!("make failed; the machine is yours: farmer gomote run {} sh", session.name));
-            return Ok(code);
-        }
+    let Reproduced { targets, command, made } = reproduce(&args.build, &args.new).await?;
+    if made != ExitCode::SUCCESS {
+        return Ok(made);
     }
-    say(format!("what ran there as {}:\n\n{}\n", session.repeats, command.trim_end()));
     if args.run {
         return run::shell(&targets, &command).await;
     }
-    show(&args.new.common.farm, &session, &session.name)?;
+    for session in &targets.sessions {
+        show(&args.new.common.farm, session, &session.name)?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A session like the machine on which something failed.
+pub(super) struct Reproduced {
+    /// The one session.
+    pub(super) targets: Targets,
+    /// What failed there.
+    command: String,
+    /// How make fared, where it was made again.
+    made: ExitCode,
+}
+
+fn like(build: &str) -> CreateSessionRequest {
+    CreateSessionRequest { build: build.to_owned(), ..CreateSessionRequest::default() }
+}
+
+/// Makes a session like the machine on which a build, attempt or shard failed, with what was on it, and says what there is.
+pub(super) async fn reproduce(build: &str, new: &NewArgs) -> anyhow::Result<Reproduced> {
+    let client = new.common.client()?;
+    let CreateSessionResponse { session, command, make } = ask(&client, like(build), new).await?;
+    let session = wait(client.clone(), session.unwrap_or_default()).await?;
+    say(format!("{} has {}", session.name, session.found));
+    let common = new.common.clone();
+    let targets = Targets { common, client, sessions: vec![session.clone()], words: Vec::new() };
+    let mut made = ExitCode::SUCCESS;
+    if !session.made && !make.is_empty() && make != command {
+        say("it is made again, as the build did");
+        made = run::shell(&targets, &make).await?;
+        if made != ExitCode::SUCCESS {
+            say(format!("make failed; the machine is yours: farmer gomote run {} sh", session.name));
+            return Ok(Reproduced { targets, command, made });
+        }
+    }
+    say(format!("what ran there as {}:\n\n{}\n", session.repeats, command.trim_end()));
+    Ok(Reproduced { targets, command, made })
 }
 
 /// Asks for a session; a call that was lost is repeated and makes no second one.
