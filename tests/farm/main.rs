@@ -12,6 +12,7 @@ mod mutation_log;
 mod postgres;
 mod restart;
 mod shards;
+mod ssh;
 mod why;
 
 use testkit::Repository;
