@@ -32,7 +32,8 @@ pub use gerrit::{
     Change, Gerrit, InlineComment, Message, Meta, PatchSet, Project, Vote, change_of_ref, keeps_ref,
 };
 pub use github::{
-    Assignment, Comment, Event, Github, Issue, Label, Milestone, MilestoneOf, Repository, Review, Team, User,
+    Assignment, Comment, Event, Github, Gone, Issue, Label, Milestone, MilestoneOf, Repository, Review, Team,
+    User, diff,
 };
 pub use notes::{Role, Status};
 pub use parse::{ParseCommitError, ParsedCommit, Person, parse_commit};

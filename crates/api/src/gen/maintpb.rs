@@ -71,6 +71,14 @@ pub struct GithubMutation {
     pub labels: ::prost::alloc::vec::Vec<GithubLabel>,
     #[prost(message, repeated, tag = "4")]
     pub milestones: ::prost::alloc::vec::Vec<GithubMilestone>,
+    /// Every issue that had changed before this, by GitHub's clock, is in the log: where its reader goes on.
+    #[prost(message, optional, tag = "100")]
+    pub issue_status: ::core::option::Option<GithubIssueSyncStatus>,
+    /// Labels and milestones that are deleted, by their ids. Issues lose them by mutations of their own.
+    #[prost(int64, repeated, tag = "101")]
+    pub deleted_labels: ::prost::alloc::vec::Vec<i64>,
+    #[prost(int64, repeated, tag = "102")]
+    pub deleted_milestones: ::prost::alloc::vec::Vec<i64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GithubIssueMutation {
@@ -134,6 +142,21 @@ pub struct GithubIssueMutation {
     pub review_status: ::core::option::Option<GithubIssueSyncStatus>,
     #[prost(message, optional, tag = "31")]
     pub body_change: ::core::option::Option<StringChange>,
+    /// Why it does not exist: with not_exist only. The original says nothing of it.
+    #[prost(message, optional, tag = "100")]
+    pub gone: ::core::option::Option<GithubGone>,
+    /// Comments that are deleted, by their ids.
+    #[prost(int64, repeated, tag = "101")]
+    pub deleted_comments: ::prost::alloc::vec::Vec<i64>,
+}
+/// What became of an issue or pull request that does not exist.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GithubGone {
+    #[prost(enumeration = "GithubGoneReason", tag = "1")]
+    pub reason: i32,
+    /// Where a transferred one is now, as far as we may see it: `owner/name#number`.
+    #[prost(string, tag = "2")]
+    pub moved_to: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BoolChange {
@@ -376,4 +399,45 @@ pub struct GitRef {
     pub r#ref: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub sha1: ::prost::alloc::string::String,
+}
+/// Why an issue does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum GithubGoneReason {
+    /// It is not known.
+    Unspecified = 0,
+    /// It was deleted.
+    Deleted = 1,
+    /// It is in another repository now.
+    Transferred = 2,
+    /// It is a discussion now.
+    Converted = 3,
+    /// GitHub shows nothing under this number: a discussion, something that never was, or nothing for us to see.
+    Absent = 4,
+}
+impl GithubGoneReason {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "GITHUB_GONE_REASON_UNSPECIFIED",
+            Self::Deleted => "GITHUB_GONE_REASON_DELETED",
+            Self::Transferred => "GITHUB_GONE_REASON_TRANSFERRED",
+            Self::Converted => "GITHUB_GONE_REASON_CONVERTED",
+            Self::Absent => "GITHUB_GONE_REASON_ABSENT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GITHUB_GONE_REASON_UNSPECIFIED" => Some(Self::Unspecified),
+            "GITHUB_GONE_REASON_DELETED" => Some(Self::Deleted),
+            "GITHUB_GONE_REASON_TRANSFERRED" => Some(Self::Transferred),
+            "GITHUB_GONE_REASON_CONVERTED" => Some(Self::Converted),
+            "GITHUB_GONE_REASON_ABSENT" => Some(Self::Absent),
+            _ => None,
+        }
+    }
 }

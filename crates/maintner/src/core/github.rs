@@ -1,6 +1,7 @@
 //! Issues and what belongs to them, in arenas. Mutations are applied as Go's maintner does, so that both see the same.
 
 mod apply;
+pub mod diff;
 mod view;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,8 @@ use super::{
 };
 
 pub use view::{
-    Assignment, Comment, Event, Github, Issue, Label, Milestone, MilestoneOf, Repository, Review, Team, User,
+    Assignment, Comment, Event, Github, Gone, Issue, Label, Milestone, MilestoneOf, Repository, Review, Team,
+    User,
 };
 
 /// A time that was never told.
@@ -27,6 +29,12 @@ const NOT_EXIST: u32 = 1;
 const PULL_REQUEST: u32 = 2;
 const CLOSED: u32 = 4;
 const LOCKED: u32 = 8;
+/// Why it does not exist: the upper half of the flags.
+const REASON: u32 = 16;
+
+/// In place of the index of an issue, a label or a milestone's repository: it is deleted. The row stays, since others
+/// have its index.
+const DELETED: u32 = u32::MAX;
 
 /// No milestone was told; or that there is none. Otherwise the index plus two.
 const MILESTONE_UNKNOWN: u32 = 0;
@@ -37,6 +45,7 @@ const MILESTONE_NONE: u32 = 1;
 pub(super) struct RepositoryRow {
     owner: Text,
     name: Text,
+    issues_synced: i64,
 }
 
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable)]
@@ -175,13 +184,16 @@ impl State {
         }
         order.sort_unstable();
         self.issue_order = order.into_iter().collect();
-        self.label_order =
-            (0..).zip(self.labels.iter()).map(|(at, row)| ((row.repository, row.id), at)).collect();
-        self.milestone_order =
-            (0..).zip(self.milestones.iter()).map(|(at, row)| ((row.repository, row.id), at)).collect();
+        let labels = (0..).zip(self.labels.iter()).filter(|(_, row)| row.repository != DELETED);
+        self.label_order = labels.map(|(at, row)| ((row.repository, row.id), at)).collect();
+        let milestones = (0..).zip(self.milestones.iter()).filter(|(_, row)| row.repository != DELETED);
+        self.milestone_order = milestones.map(|(at, row)| ((row.repository, row.id), at)).collect();
         let users = self.users.len() as u32;
         let inside = self.issues.iter().all(|row| row.repository < repositories && row.user <= users)
-            && self.comments.iter().all(|row| row.issue < issues && row.user <= users)
+            && self
+                .comments
+                .iter()
+                .all(|row| row.issue == DELETED || row.issue < issues && row.user <= users)
             && self.events.iter().all(|row| row.issue < issues)
             && self.reviews.iter().all(|row| row.issue < issues);
         inside.then_some(())
@@ -231,8 +243,9 @@ impl State {
                 problems.push(format!("issue {} is not found by its number", issue.number));
             }
         }
-        if comments != self.comments.len() {
-            problems.push(format!("{} comments are there, {comments} in issues", self.comments.len()));
+        let there = self.comments.iter().filter(|row| row.issue != DELETED).count();
+        if comments != there {
+            problems.push(format!("{there} comments are there, {comments} in issues"));
         }
     }
 }

@@ -111,6 +111,7 @@ impl Generator {
                 repo: name.into(),
                 labels: (0..LABELS.len()).map(label).collect(),
                 milestones: milestones.clone(),
+                ..GithubMutation::default()
             };
             self.queue.push_back(Mutation { github: Some(github), ..Mutation::default() });
         }

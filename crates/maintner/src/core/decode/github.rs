@@ -24,6 +24,8 @@ pub(crate) struct IssueDraft<'a> {
     pub(crate) number: i32,
     pub(crate) id: i64,
     pub(crate) not_exist: bool,
+    /// Why not: a `GithubGoneReason`.
+    pub(crate) gone: u32,
     pub(crate) pull_request: bool,
     pub(crate) user: Option<UserDraft<'a>>,
     pub(crate) closed_by: Option<UserDraft<'a>>,
@@ -41,6 +43,7 @@ pub(crate) struct IssueDraft<'a> {
     pub(crate) add_labels: Part,
     pub(crate) remove_labels: Part,
     pub(crate) comments: Part,
+    pub(crate) deleted_comments: Part,
     pub(crate) events: Part,
     pub(crate) reviews: Part,
     pub(crate) comments_synced: Option<Timestamp>,
@@ -94,10 +97,27 @@ pub(crate) struct RepositoryDraft<'a> {
     pub(crate) repository: Name<'a>,
     pub(crate) labels: Part,
     pub(crate) milestones: Vec<MilestoneDraft<'a>>,
+    pub(crate) deleted_labels: Vec<i64>,
+    pub(crate) deleted_milestones: Vec<i64>,
+    pub(crate) issues_synced: Option<Timestamp>,
 }
 
 fn empty<'a>() -> Name<'a> {
     Name::new(b"")
+}
+
+impl RepositoryDraft<'_> {
+    fn new() -> Self {
+        Self {
+            owner: empty(),
+            repository: empty(),
+            labels: 0..0,
+            milestones: Vec::new(),
+            deleted_labels: Vec::new(),
+            deleted_milestones: Vec::new(),
+            issues_synced: None,
+        }
+    }
 }
 
 impl<'a> IssueDraft<'a> {
@@ -108,6 +128,7 @@ impl<'a> IssueDraft<'a> {
             number: 0,
             id: 0,
             not_exist: false,
+            gone: 0,
             pull_request: false,
             user: None,
             closed_by: None,
@@ -125,6 +146,7 @@ impl<'a> IssueDraft<'a> {
             add_labels: 0..0,
             remove_labels: 0..0,
             comments: 0..0,
+            deleted_comments: 0..0,
             events: 0..0,
             reviews: 0..0,
             comments_synced: None,
@@ -153,6 +175,7 @@ impl<'a> IssueDraft<'a> {
             27 => self.events_synced = status(value)?,
             30 => self.reviews_synced = status(value)?,
             31 => self.body = Some(payload.span(text_change(value)?)),
+            100 => self.gone = gone(value)?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -177,13 +200,14 @@ impl<'a> Batch<'a> {
         let mut issue = IssueDraft::new();
         let (comments, events, reviews) = (self.comments.len(), self.events.len(), self.reviews.len());
         let (users, labels, numbers) = (self.users.len(), self.labels.len(), self.numbers.len());
-        // Numbers of both kinds may alternate, which no writer does: removed labels come after the others.
-        let mut removed = Vec::new();
+        // Numbers of several kinds may alternate, which no writer does: each kind comes after the one before.
+        let (mut removed, mut deleted) = (Vec::new(), Vec::new());
         let mut fields = Fields(message);
         while let Some((number, value)) = fields.next()? {
             match (number, value) {
                 (11, _) => repeated(value, |id| self.numbers.push(id))?,
                 (23, _) => repeated(value, |id| removed.push(id))?,
+                (101, _) => repeated(value, |id| deleted.push(id))?,
                 (_, Value::Bytes(bytes)) => match number {
                     8 => self.comments.push(comment(payload, bytes)?),
                     10 => self.users.push(user(bytes)?),
@@ -200,6 +224,9 @@ impl<'a> Batch<'a> {
         let start = self.numbers.len();
         self.numbers.extend(removed);
         issue.remove_labels = since(&self.numbers, start);
+        let start = self.numbers.len();
+        self.numbers.extend(deleted);
+        issue.deleted_comments = since(&self.numbers, start);
         issue.assignees = since(&self.users, users);
         issue.add_labels = since(&self.labels, labels);
         issue.comments = since(&self.comments, comments);
@@ -216,8 +243,7 @@ impl<'a> Batch<'a> {
 
     pub(super) fn add_repository(&mut self, message: &'a [u8]) -> Result<(), DecodeError> {
         let labels = self.labels.len();
-        let mut draft =
-            RepositoryDraft { owner: empty(), repository: empty(), labels: 0..0, milestones: Vec::new() };
+        let mut draft = RepositoryDraft::new();
         let mut fields = Fields(message);
         while let Some((number, value)) = fields.next()? {
             match number {
@@ -225,6 +251,9 @@ impl<'a> Batch<'a> {
                 2 => draft.repository = Name::new(value.bytes()?),
                 3 => self.labels.push(label(value.bytes()?)?),
                 4 => draft.milestones.push(milestone(value.bytes()?)?),
+                100 => draft.issues_synced = status(value.bytes()?)?,
+                101 => repeated(value, |id| draft.deleted_labels.push(id))?,
+                102 => repeated(value, |id| draft.deleted_milestones.push(id))?,
                 _ => {}
             }
         }
@@ -264,6 +293,18 @@ pub(crate) fn timestamp(message: &[u8]) -> Result<Timestamp, DecodeError> {
         }
     }
     Ok(Timestamp::from_parts(seconds, nanos))
+}
+
+/// Why an issue is gone.
+fn gone(message: &[u8]) -> Result<u32, DecodeError> {
+    let mut reason = 0;
+    let mut fields = Fields(message);
+    while let Some((number, value)) = fields.next()? {
+        if number == 1 {
+            reason = u32::try_from(value.number()?).unwrap_or(0);
+        }
+    }
+    Ok(reason)
 }
 
 fn status(message: &[u8]) -> Result<Option<Timestamp>, DecodeError> {

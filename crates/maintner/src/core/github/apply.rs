@@ -3,8 +3,8 @@
 use types::Timestamp;
 
 use super::{
-    CLOSED, CommentRow, EventRow, IssueRow, LOCKED, LabelRow, MILESTONE_NONE, MilestoneRow, NEVER, NOT_EXIST,
-    PULL_REQUEST, RepositoryRow, ReviewRow, State, UserRow, key,
+    CLOSED, CommentRow, DELETED, EventRow, IssueRow, LOCKED, LabelRow, MILESTONE_NONE, MilestoneRow, NEVER,
+    NOT_EXIST, PULL_REQUEST, REASON, RepositoryRow, ReviewRow, State, UserRow, key,
 };
 use crate::core::{
     decode::{
@@ -57,7 +57,7 @@ impl State {
             return at as u32;
         }
         let at = self.repositories.len() as u32;
-        self.repositories.push(RepositoryRow { owner, name });
+        self.repositories.push(RepositoryRow { owner, name, issues_synced: NEVER });
         self.repository_order.insert((strings.text(owner).to_owned(), strings.text(name).to_owned()), at);
         at
     }
@@ -141,6 +141,17 @@ impl State {
                 self.milestone(strings, repository, milestone);
             }
         }
+        for id in &draft.deleted_labels {
+            if let Some(at) = self.label_order.remove(&(repository, *id)) {
+                self.labels[at as usize].repository = DELETED;
+            }
+        }
+        for id in &draft.deleted_milestones {
+            if let Some(at) = self.milestone_order.remove(&(repository, *id)) {
+                self.milestones[at as usize].repository = DELETED;
+            }
+        }
+        set_time(&mut self.repositories[repository as usize].issues_synced, draft.issues_synced);
         malformed
     }
 
@@ -189,6 +200,7 @@ impl State {
         let mut row = self.issues[at as usize];
         set_flag(&mut row.flags, NOT_EXIST, Some(draft.not_exist));
         if draft.not_exist {
+            row.flags = row.flags & ((1 << REASON) - 1) | draft.gone << REASON;
             self.issues[at as usize] = row;
             return 0;
         }
@@ -197,6 +209,12 @@ impl State {
         let mut malformed = 0;
         for comment in part(&batch.comments, &draft.comments) {
             malformed += u64::from(!self.apply_comment(strings, &mut row, at, comment));
+        }
+        for id in part(&batch.numbers, &draft.deleted_comments) {
+            if let Some(comment) = self.find_comment(at, *id) {
+                remove_row(&mut self.lists, &mut row.comments, comment);
+                self.comments[comment as usize].issue = DELETED;
+            }
         }
         for event in part(&batch.events, &draft.events) {
             malformed += u64::from(!self.apply_event(strings, &mut row, at, event));

@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 
+use api::maintpb::{GithubGoneReason, GithubIssueEvent, GithubReview};
+use prost::Message as _;
 use types::Timestamp;
 
 use super::{
-    CLOSED, CommentRow, EventRow, IssueRow, LOCKED, MILESTONE_NONE, MILESTONE_UNKNOWN, NEVER, NOT_EXIST,
-    PULL_REQUEST, ReviewRow, State, time,
+    CLOSED, CommentRow, DELETED, EventRow, IssueRow, LOCKED, MILESTONE_NONE, MILESTONE_UNKNOWN, NEVER,
+    NOT_EXIST, PULL_REQUEST, REASON, ReviewRow, State, time,
 };
 use crate::core::{
     Corpus,
@@ -106,6 +108,21 @@ pub enum MilestoneOf<'a> {
     Some(Milestone<'a>),
 }
 
+/// Why an issue does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// Nobody told.
+    Unknown,
+    /// It was deleted.
+    Deleted,
+    /// It is in another repository now.
+    Transferred,
+    /// It is a discussion now.
+    Converted,
+    /// GitHub shows nothing under this number.
+    Absent,
+}
+
 /// Who was assigned, or no longer, by whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Assignment {
@@ -150,7 +167,7 @@ impl<'a> Github<'a> {
         self.comments_in(0..self.state().comments.len())
     }
 
-    /// How many comments there are, those on issues that are gone included.
+    /// How many comments there were ever, those that are deleted or on issues that are gone included.
     pub fn comment_count(&self) -> usize {
         self.state().comments.len()
     }
@@ -163,7 +180,10 @@ impl<'a> Github<'a> {
         let corpus = self.corpus;
         (range.start..range.end.min(corpus.github.comments.len()))
             .map(move |place| Comment { corpus, place, row: &corpus.github.comments[place] })
-            .filter(|comment| comment.corpus.github.issues[comment.row.issue as usize].is_complete())
+            .filter(|comment| {
+                let issue = comment.corpus.github.issues.get(comment.row.issue as usize);
+                issue.is_some_and(IssueRow::is_complete)
+            })
     }
 }
 
@@ -207,12 +227,12 @@ fn user(corpus: &Corpus, index_plus_one: u32) -> Option<User<'_>> {
 }
 
 fn label(corpus: &Corpus, index: u32) -> Option<Label<'_>> {
-    let row = corpus.github.labels.get(index as usize)?;
+    let row = corpus.github.labels.get(index as usize).filter(|row| row.repository != DELETED)?;
     Some(Label { id: row.id, name: corpus.strings.text(row.name) })
 }
 
 fn milestone(corpus: &Corpus, index: u32) -> Option<Milestone<'_>> {
-    let row = corpus.github.milestones.get(index as usize)?;
+    let row = corpus.github.milestones.get(index as usize).filter(|row| row.repository != DELETED)?;
     let title = corpus.strings.text(row.title);
     Some(Milestone { id: row.id, number: row.number, title, closed: row.closed == 1 })
 }
@@ -248,6 +268,38 @@ impl<'a> Repository<'a> {
         index.is_some_and(|index| self.corpus.github.issues[index as usize].flags & NOT_EXIST != 0)
     }
 
+    /// Why an issue is gone, if it is.
+    pub fn why_gone(&self, number: i32) -> Option<Gone> {
+        let index = self.corpus.github.find_issue(self.index, number)?;
+        let flags = self.corpus.github.issues[index as usize].flags;
+        (flags & NOT_EXIST != 0).then(|| match GithubGoneReason::try_from((flags >> REASON) as i32) {
+            Ok(GithubGoneReason::Deleted) => Gone::Deleted,
+            Ok(GithubGoneReason::Transferred) => Gone::Transferred,
+            Ok(GithubGoneReason::Converted) => Gone::Converted,
+            Ok(GithubGoneReason::Absent) => Gone::Absent,
+            Ok(GithubGoneReason::Unspecified) | Err(_) => Gone::Unknown,
+        })
+    }
+
+    /// Up to when all issues are known, by GitHub's clock: every one that had changed before.
+    pub fn issues_synced(&self) -> Option<Timestamp> {
+        time(self.corpus.github.repositories[self.index as usize].issues_synced)
+    }
+
+    /// The first so many numbers under which the log has nothing, up to the highest that it has an issue under.
+    pub fn missing(&self, most: usize) -> Vec<i32> {
+        let known = self.corpus.github.issue_order.range((self.index, 1)..=(self.index, i32::MAX));
+        let (mut missing, mut next) = (Vec::new(), 1);
+        for (_, number) in known.map(|(key, _)| key) {
+            missing.extend((next..*number).take(most - missing.len()));
+            next = number.saturating_add(1);
+            if missing.len() == most {
+                break;
+            }
+        }
+        missing
+    }
+
     /// The numbers of the issues that are gone, in order.
     pub fn gone(&self) -> impl Iterator<Item = i32> + use<'a> {
         let (github, repository) = (&self.corpus.github, self.index);
@@ -272,6 +324,26 @@ impl<'a> Repository<'a> {
 }
 
 impl<'a> Issue<'a> {
+    /// One that may not exist, or of which not all was told.
+    pub(super) fn any(corpus: &'a Corpus, repository: u32, number: i32) -> Option<Self> {
+        Some(Self { corpus, index: corpus.github.find_issue(repository, number)? })
+    }
+
+    /// Whether it exists and somebody told when it was opened.
+    pub(super) fn is_complete(&self) -> bool {
+        self.row().is_complete()
+    }
+
+    /// Whether somebody told when it was opened.
+    pub(super) fn is_dated(&self) -> bool {
+        self.row().created != NEVER
+    }
+
+    /// Whether it does not exist.
+    pub(super) fn is_gone(&self) -> bool {
+        self.is(NOT_EXIST)
+    }
+
     fn row(&self) -> &'a IssueRow {
         &self.corpus.github.issues[self.index as usize]
     }
@@ -468,6 +540,11 @@ impl<'a> Comment<'a> {
 }
 
 impl<'a> Event<'a> {
+    /// All that the log says of it.
+    pub fn whole(&self) -> GithubIssueEvent {
+        GithubIssueEvent::decode(self.message()).unwrap_or_default()
+    }
+
     fn message(&self) -> &'a [u8] {
         self.corpus.payloads.get(self.row.span)
     }
@@ -566,6 +643,11 @@ fn number(message: &[u8], field: u64) -> i64 {
 }
 
 impl<'a> Review<'a> {
+    /// All that the log says of it.
+    pub fn whole(&self) -> GithubReview {
+        GithubReview::decode(self.corpus.payloads.get(self.row.span)).unwrap_or_default()
+    }
+
     fn text(&self, field: u64) -> Cow<'a, str> {
         let message = self.corpus.payloads.get(self.row.span);
         find_bytes(message, field).map(String::from_utf8_lossy).unwrap_or_default()
