@@ -1,5 +1,7 @@
 //! `farm.toml`: the operator's file. Every service reads the same one, each its part.
 
+mod github;
+
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
@@ -10,6 +12,8 @@ use std::{
 use types::{HostType, RepositoryName};
 
 use crate::{Builder, Glob, Offer, OfferedHost};
+
+pub use github::GithubRepository;
 
 /// What the farm is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +153,8 @@ pub struct Repository {
     pub mirrors: Vec<String>,
     /// The project at a Gerrit that it is, if it is one.
     pub gerrit: Option<GerritProject>,
+    /// The repository at GitHub whose issues belong to it, if they are followed.
+    pub github: Option<GithubRepository>,
 }
 
 /// A project at a Gerrit. Its changes are in the mutation log, as the repository's branches are.
@@ -403,6 +409,7 @@ impl Repository {
             secrets: Vec::new(),
             mirrors: Vec::new(),
             gerrit: None,
+            github: None,
         }
     }
 

@@ -11,8 +11,8 @@ use runtime::config::{FromToml, FromValue, Table};
 use types::{HostType, RepositoryName};
 
 use crate::{
-    Environment, Farm, GerritProject, Glob, Gopherbot, Host, Limits, Listen, PRESETS, Policy, Records,
-    Repository, Reuse, Services, Tier, TlsPaths, Webhook,
+    Environment, Farm, GerritProject, GithubRepository, Glob, Gopherbot, Host, Limits, Listen, PRESETS,
+    Policy, Records, Repository, Reuse, Services, Tier, TlsPaths, Webhook,
 };
 
 /// Where the machines of a host may come from.
@@ -74,13 +74,19 @@ fn repositories(
     hosts: &[Host],
     secrets: &BTreeMap<String, PathBuf>,
 ) -> Vec<Repository> {
-    let (mut seen, mut projects) = (HashSet::new(), HashSet::new());
+    let (mut seen, mut projects, mut at_github) = (HashSet::new(), HashSet::new(), HashSet::new());
     table.tables_with("repositories", |table| {
         let repository = Repository::from_toml(table);
         if let Some(key) = repository.gerrit.as_ref().map(GerritProject::key)
             && !projects.insert(key.clone())
         {
             table.error_at("gerrit", format!("there is another repository at `{key}`"));
+        }
+        if let Some(github) = &repository.github {
+            let key = format!("{}/{}", github.owner, github.name);
+            if !at_github.insert((github.url.clone(), key.to_lowercase())) {
+                table.error_at("github", format!("there is another repository at `{key}`"));
+            }
         }
         let name = &repository.name;
         if *name != RepositoryName::placeholder() && !seen.insert(name.clone()) {
@@ -180,10 +186,12 @@ impl FromToml for TlsPaths {
 impl FromToml for Repository {
     fn from_toml(table: &mut Table<'_>) -> Self {
         let name: RepositoryName = table.required("name");
+        let origin: String = table.required("origin");
         let repository = Self {
             gerrit: gerrit(table, &name),
+            github: github(table, &origin),
             name,
-            origin: table.required("origin"),
+            origin,
             poll: table.default("poll", Duration::from_secs(15)),
             branches: globs(table, "branches").unwrap_or_else(Glob::all),
             push_builds: table.default("push_builds", Self::PUSH_BUILDS),
@@ -223,6 +231,47 @@ fn gerrit(table: &mut Table<'_>, name: &RepositoryName) -> Option<GerritProject>
         table.error_at("project", format!("`{project}` is not the name of a project"));
     }
     Some(GerritProject { url: url.trim_end_matches('/').to_owned(), project })
+}
+
+/// The repository at GitHub whose issues are followed; that of the origin unless said otherwise.
+fn github(table: &mut Table<'_>, origin: &str) -> Option<GithubRepository> {
+    let mut table = table.value("github")?.table()?;
+    let named: Option<String> = table.optional("repository");
+    let place = match &named {
+        Some(named) => GithubRepository::parse(named),
+        None => GithubRepository::of_origin(origin),
+    };
+    match (&place, named) {
+        (None, Some(named)) => table.error_at("repository", format!("`{named}` is not as in `owner/name`")),
+        (None, None) => {
+            table.error("`github` needs `repository`, as in `owner/name`: `origin` is not at github.com");
+        }
+        _ => {}
+    }
+    let token: Option<PathBuf> = table.optional("token");
+    let url: String = table.default("url", GithubRepository::URL.to_owned());
+    if url.contains('@') {
+        // Not repeated: it may hold a password.
+        table.error_at("url", "`url` may not hold a user: name the file of the token in `token`");
+    } else if !is_url(&url) {
+        table.error_at("url", not_a_url(&url));
+    } else if token.is_some() && url.starts_with("http://") && !is_of_this_machine(&url) {
+        table.error_at("url", format!("`{url}` would bring the token there in the clear: use `https://`"));
+    }
+    let poll = table.default("poll", Duration::from_mins(1));
+    if poll < Duration::from_secs(1) {
+        table.error_at("poll", "`poll` must be at least 1s");
+    }
+    let (owner, name) = place?;
+    Some(GithubRepository { owner, name, url: url.trim_end_matches('/').to_owned(), token, poll })
+}
+
+/// Whether an address of HTTP is one of this machine.
+fn is_of_this_machine(url: &str) -> bool {
+    let host = url.strip_prefix("http://").and_then(|rest| rest.split(['/', '?']).next()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    name == "localhost"
+        || name.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
 }
 
 impl FromToml for Host {

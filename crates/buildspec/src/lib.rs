@@ -13,8 +13,8 @@ pub mod script;
 pub use build_file::{BuildFile, Builder, Offer, OfferedHost, Snapshot, Tests};
 pub use detect::{Detected, detect};
 pub use farm::{
-    Environment, Farm, GerritProject, Gopherbot, Host, Limits, Listen, Policy, Purpose, Records, Repository,
-    Reuse, Services, Tier, TlsPaths, Webhook,
+    Environment, Farm, GerritProject, GithubRepository, Gopherbot, Host, Limits, Listen, Policy, Purpose,
+    Records, Repository, Reuse, Services, Tier, TlsPaths, Webhook,
 };
 pub use glob::{Glob, ParseGlobError};
 pub use preset::{PRESETS, preset};

@@ -9,9 +9,9 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use buildspec::{GithubRepository, Repository};
 use rpc::Identity;
 use runtime::{SharedClock, clock::system_clock, telemetry};
-use secrecy::SecretString;
 use types::RepositoryName;
 
 use crate::{DryRun, GithubHost, Host};
@@ -81,7 +81,7 @@ impl Config {
         let names = farm
             .repositories
             .iter()
-            .filter_map(|repository| Some((repository.name.clone(), github_name(&repository.origin)?)));
+            .filter_map(|repository| Some((repository.name.clone(), github_name(repository)?)));
         Ok(Self {
             listen: farm.listen.gopherbot,
             identity,
@@ -102,44 +102,15 @@ fn host(bot: &buildspec::Gopherbot, clock: &SharedClock) -> anyhow::Result<Arc<d
     if bot.dry_run {
         return Ok(Arc::new(DryRun::default()));
     }
-    let path =
-        bot.github_token.as_ref().context("find the GitHub token: set `github_token`, or `dry_run`")?;
-    let token = std::fs::read_to_string(path).with_context(|| format!("read `{}`", path.display()))?;
-    let token = SecretString::from(token.trim());
+    let token =
+        bot.github_token.clone().context("find the GitHub token: set `github_token`, or `dry_run`")?;
+    std::fs::metadata(&token).with_context(|| format!("read `{}`", token.display()))?;
     let host = GithubHost::new(&bot.github_url, token, Arc::clone(clock), Duration::from_secs(1));
     Ok(Arc::new(host.context("make a client for GitHub")?))
 }
 
-/// Owner and name of a repository at GitHub, from any of its addresses.
-fn github_name(origin: &str) -> Option<(String, String)> {
-    let rest = origin
-        .strip_prefix("https://github.com/")
-        .or_else(|| origin.strip_prefix("ssh://git@github.com/"))
-        .or_else(|| origin.strip_prefix("git@github.com:"))?;
-    let (owner, name) = rest.trim_end_matches('/').trim_end_matches(".git").split_once('/')?;
-    (!owner.is_empty() && !name.is_empty() && !name.contains('/'))
-        .then(|| (owner.to_owned(), name.to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_addresses_at_github_are_known() {
-        let go = Some(("golang".to_owned(), "go".to_owned()));
-        for origin in
-            ["https://github.com/golang/go", "https://github.com/golang/go.git", "git@github.com:golang/go"]
-        {
-            assert_eq!(github_name(origin), go, "{origin}");
-        }
-        for origin in [
-            "/srv/go",
-            "https://go.googlesource.com/go",
-            "https://github.com/golang",
-            "https://github.com/a/b/c",
-        ] {
-            assert_eq!(github_name(origin), None, "{origin}");
-        }
-    }
+/// Owner and name at GitHub: as configured, or by its address.
+fn github_name(repository: &Repository) -> Option<(String, String)> {
+    let configured = repository.github.as_ref().map(|github| (github.owner.clone(), github.name.clone()));
+    configured.or_else(|| GithubRepository::of_origin(&repository.origin))
 }

@@ -5,13 +5,13 @@ mod bot;
 mod config;
 pub mod core;
 mod dry_run;
-mod github;
+mod github_host;
 mod intents;
 mod ports;
 mod server;
 
 pub use config::{Config, Limits, TASKS};
 pub use dry_run::DryRun;
-pub use github::GithubHost;
+pub use github_host::GithubHost;
 pub use ports::{Host, HostError, Target};
 pub use server::{BindError, Server};

@@ -53,7 +53,8 @@ impl World {
     }
 
     fn real(&self) -> Arc<dyn Host> {
-        let token = "token-of-the-bot".to_owned().into();
+        let token = self.dir.path().join("token");
+        std::fs::write(&token, "token-of-the-bot\n").unwrap();
         Arc::new(GithubHost::new(&self.github.url, token, self.clock.shared(), Duration::ZERO).unwrap())
     }
 

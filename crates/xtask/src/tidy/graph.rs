@@ -28,7 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("vocabulary", &["types"]),
     ("contracts", &["api"]),
     ("floor", &["runtime", "rpc"]),
-    ("libraries", &["store", "buildspec", "buildlet-client", "maintner", "pages"]),
+    ("libraries", &["store", "buildspec", "buildlet-client", "github", "maintner", "pages"]),
     (SERVICES, &["buildlet", "coordinator", "devapp", "gitmirror", "gopherbot", "maintnerd", "pubsubhelper"]),
     ("program", &["farmer"]),
     ("tests and tools", &["testkit", "sim", "farm-tests", "xtask"]),
