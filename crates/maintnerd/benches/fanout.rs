@@ -55,6 +55,7 @@ async fn serve(dir: &Path) {
         identity: identity.clone(),
         gitmirror: format!("https://{}", mirror.addr),
         pubsubhelper: None,
+        github: Vec::new(),
         data: dir.join("data"),
         clock: runtime::system_clock(),
         log: maintner::Options::default(),

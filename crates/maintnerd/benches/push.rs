@@ -32,6 +32,7 @@ async fn main() {
         identity: identity.clone(),
         gitmirror: format!("https://{}", mirror.addr),
         pubsubhelper: None,
+        github: Vec::new(),
         data: dir.path().join("data"),
         clock: runtime::system_clock(),
         log: maintner::Options::default(),

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use rpc::Identity;
 use runtime::{SharedClock, clock::system_clock, telemetry};
 
-use crate::LogsConfig;
+use crate::{GithubRepository, LogsConfig};
 
 /// The configuration of one maintnerd.
 #[derive(Clone)]
@@ -25,6 +25,8 @@ pub struct Config {
     pub gitmirror: String,
     /// pubsubhelper's URL; without it gitmirror finds out by itself.
     pub pubsubhelper: Option<String>,
+    /// The repositories at GitHub whose issues are followed.
+    pub github: Vec<GithubRepository>,
     /// Our folder. The log is in `log` below it.
     pub data: PathBuf,
     /// The time.
@@ -56,6 +58,10 @@ pub struct Limits {
     pub audit: Duration,
     /// What differs is looked at again after this: it may only be on its way.
     pub audit_again: Duration,
+    /// The least time between two requests to GitHub with one token.
+    pub github_pace: Duration,
+    /// The pause after something woke us and GitHub did not show it yet; it doubles.
+    pub github_expect: Duration,
     /// A leader of the log in a bucket that is not heard of for so long is taken to be dead.
     pub lease: Duration,
 }
@@ -69,6 +75,8 @@ impl Default for Limits {
             retry: Duration::from_secs(1),
             audit: Duration::from_mins(10),
             audit_again: Duration::from_secs(5),
+            github_pace: Duration::from_millis(100),
+            github_expect: Duration::from_secs(1),
             lease: Duration::from_secs(30),
         }
     }
@@ -86,6 +94,7 @@ impl Config {
             identity: Identity::load(&tls.certificate, &tls.key, &tls.ca).context("load the certificate")?,
             gitmirror: farm.services.gitmirror.clone(),
             pubsubhelper: farm.webhook.as_ref().map(|_| farm.services.pubsubhelper.clone()),
+            github: GithubRepository::all(&farm),
             data: farm.data.join("maintnerd"),
             clock: system_clock(),
             log: maintner::Options::default(),

@@ -1,4 +1,4 @@
-//! Wake-ups: what pubsubhelper hears makes gitmirror look at once.
+//! Wake-ups: what pubsubhelper hears makes gitmirror look at once, or whoever reads the issues of a repository at GitHub.
 //!
 //! Only hints. One that comes while gitmirror is being told is not lost: it stays noted until the next round.
 
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tracing::warn;
 
-use crate::config::Limits;
+use crate::{config::Limits, github::Hub};
 
 /// What may have changed since gitmirror was told last.
 #[derive(Default)]
@@ -28,6 +28,8 @@ struct Wakes {
     /// `owner/name` at GitHub; all repositories if it holds the empty text.
     noted: Mutex<BTreeSet<String>>,
     news: Notify,
+    /// Those who read issues.
+    github: Hub,
 }
 
 impl Wakes {
@@ -45,10 +47,11 @@ impl Wakes {
 pub(crate) async fn run(
     events: EventServiceClient<Channel>,
     mirror: MirrorServiceClient<Channel>,
+    github: Hub,
     limits: Limits,
     cancel: CancellationToken,
 ) -> anyhow::Result<()> {
-    let wakes = Arc::<Wakes>::default();
+    let wakes = Arc::new(Wakes { github, ..Wakes::default() });
     tokio::join!(
         listen(events, Arc::clone(&wakes), limits, cancel.clone()),
         tell(mirror, Arc::clone(&wakes), cancel)
@@ -75,7 +78,10 @@ async fn listen(
         match watch::run("events", String::new(), open, handle, cancel.clone()).await {
             Ok(()) => return,
             // What was said meanwhile is not known, so everything may have changed.
-            Err(WatchError::Expired(_)) => wakes.note(String::new()),
+            Err(WatchError::Expired(_)) => {
+                wakes.note(String::new());
+                wakes.github.wake_all();
+            }
             Err(WatchError::Refused(status) | WatchError::Handler(status)) => {
                 warn!("pubsubhelper does not tell events, trying again: {status}");
             }
@@ -89,10 +95,13 @@ async fn listen(
 
 fn note(wakes: &Wakes, response: &WatchEventsResponse) {
     let Some(watch_events_response::Event::Happened(event)) = &response.event else { return };
-    if let Some(Source::Github(github)) = &event.source
-        && matches!(github.kind.as_str(), "push" | "create" | "delete")
-    {
-        wakes.note(format!("{}/{}", github.owner, github.repository).to_lowercase());
+    let Some(Source::Github(github)) = &event.source else { return };
+    let key = format!("{}/{}", github.owner, github.repository).to_lowercase();
+    match github.kind.as_str() {
+        "push" | "create" | "delete" => wakes.note(key),
+        _ if github.number > 0 => wakes.github.wake(&key, github.number),
+        "label" | "milestone" | "repository" => wakes.github.wake(&key, 0),
+        _ => {}
     }
 }
 

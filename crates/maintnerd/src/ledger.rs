@@ -205,6 +205,22 @@ impl Ledger {
         Ok(gerrit.map(|gerrit| gerrit.comments.len() as u64).sum())
     }
 
+    /// Appends what is new by the corpus that it gets: nobody else appends between. Answers when it is durable.
+    pub(crate) async fn append_news(
+        &self,
+        news: impl FnOnce(&Corpus) -> Vec<Mutation>,
+    ) -> Result<(), AppendError> {
+        let mut folded = self.folded.write().await;
+        let mutations = news(&folded.corpus);
+        if mutations.is_empty() {
+            return Ok(());
+        }
+        let pending = self.enqueue(&mut folded, &mutations).await?;
+        drop(folded);
+        pending.durable().await?;
+        Ok(())
+    }
+
     async fn enqueue(
         &self,
         folded: &mut Folded,

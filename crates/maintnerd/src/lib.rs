@@ -3,6 +3,7 @@
 mod audit;
 mod config;
 mod events;
+mod github;
 mod golang;
 mod grpc;
 mod import;
@@ -14,6 +15,7 @@ mod server;
 mod sources;
 mod subject;
 
+pub use self::github::GithubRepository;
 pub use config::{Config, Limits};
 pub use logs::{LogsConfig, logs_router};
 pub use server::{BindError, Server};

@@ -17,6 +17,7 @@ use crate::{
     audit::Auditor,
     config::Config,
     events,
+    github::{self, Around, Hub, Source, Wakes},
     grpc::{CompatApi, MutationApi, QueryApi, Readers, SharedFrames},
     ledger::{Ledger, OpenLedgerError},
     logs::logs_router,
@@ -42,6 +43,9 @@ pub enum BindError {
     /// The address cannot be listened on.
     #[error("cannot listen")]
     Listen(#[from] rpc::BindError),
+    /// There is no way to speak to GitHub.
+    #[error("cannot make a client for GitHub: {0}")]
+    Github(String),
     /// The address of another service makes no sense.
     #[error("cannot reach `{service}`")]
     Peer {
@@ -58,7 +62,7 @@ impl BindError {
         match self {
             Self::Locked(_) | Self::Listen(_) => runtime::Failure::Unavailable,
             Self::Peer { .. } | Self::Bucket(_) => runtime::Failure::Configuration,
-            Self::Log(_) => runtime::Failure::Bug,
+            Self::Log(_) | Self::Github(_) => runtime::Failure::Bug,
         }
     }
 }
@@ -92,7 +96,28 @@ pub struct Server {
     mirror: Arc<Mirror>,
     mirror_client: MirrorServiceClient<Channel>,
     events_client: Option<EventServiceClient<Channel>>,
+    issues: Issues,
     config: Config,
+}
+
+/// Those who read repositories at GitHub, and how to wake them.
+struct Issues {
+    readers: Vec<Source>,
+    hub: Hub,
+}
+
+impl Issues {
+    fn new(config: &Config, around: &Around) -> Result<Self, BindError> {
+        let clients = github::clients(&config.github, &config.limits, &config.clock)
+            .map_err(|error| BindError::Github(error.to_string()))?;
+        let (mut readers, mut wakes) = (Vec::new(), Vec::new());
+        for (repository, client) in config.github.iter().zip(clients) {
+            let noted = Arc::<Wakes>::default();
+            wakes.push((repository.key(), Arc::clone(&noted)));
+            readers.push(Source::new(repository.clone(), client, noted, around.clone()));
+        }
+        Ok(Self { readers, hub: Hub::new(wakes) })
+    }
 }
 
 impl Server {
@@ -114,6 +139,13 @@ impl Server {
         };
         let tasks = Tasks::new(CancellationToken::new());
         let sources = Arc::new(Sources::new(mirror_client.clone(), config.limits.status));
+        let around = Around {
+            ledger: Arc::clone(&ledger),
+            sources: Arc::clone(&sources),
+            limits: config.limits,
+            clock: Arc::clone(&config.clock),
+        };
+        let issues = Issues::new(&config, &around)?;
         let api = MutationApi {
             ledger: Arc::clone(&ledger),
             sources: Arc::clone(&sources),
@@ -146,7 +178,7 @@ impl Server {
             config.limits,
             config.clock.clone(),
         );
-        Ok(Self { bound, bound_logs, tasks, ledger, mirror, mirror_client, events_client, config })
+        Ok(Self { bound, bound_logs, tasks, ledger, mirror, mirror_client, events_client, issues, config })
     }
 
     /// Where it listens.
@@ -161,7 +193,8 @@ impl Server {
 
     /// Serves until asked to stop, or until something fails that it cannot go on without.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { bound, bound_logs, tasks, ledger, mirror, mirror_client, events_client, config } = self;
+        let Self { bound, bound_logs, tasks, ledger, mirror, mirror_client, events_client, issues, config } =
+            self;
         let stop = tasks.shutdown();
         tasks.job("wait for the end", {
             let stop = stop.clone();
@@ -180,8 +213,11 @@ impl Server {
         }
         tasks.service("audit", Auditor::new(Arc::clone(&mirror)).run());
         tasks.service("refs", mirror.run());
+        for reader in issues.readers {
+            tasks.service("github", reader.run(stop.clone()));
+        }
         if let Some(events) = events_client {
-            tasks.service("events", events::run(events, mirror_client, config.limits, stop));
+            tasks.service("events", events::run(events, mirror_client, issues.hub, config.limits, stop));
         }
         let ended = tasks.finish(GRACE).await;
         ledger.log().close().await;

@@ -26,6 +26,8 @@ pub(crate) struct Sources {
 #[derive(Default)]
 struct State {
     repositories: BTreeMap<String, Repository>,
+    /// By `owner/name`.
+    github: BTreeMap<String, Github>,
     /// Whether the stream of refs stands and has brought all there is.
     live: bool,
 }
@@ -37,6 +39,15 @@ struct Repository {
     fresh_at: Option<Timestamp>,
     /// Moves of refs that are not in the log yet.
     busy: bool,
+    error: String,
+    audited_at: Option<Timestamp>,
+    repaired: u64,
+}
+
+/// A repository at GitHub.
+#[derive(Default)]
+struct Github {
+    fresh_at: Option<Timestamp>,
     error: String,
     audited_at: Option<Timestamp>,
     repaired: u64,
@@ -84,6 +95,27 @@ impl Sources {
         self.state().repositories.entry(repository.into()).or_default().repaired += count;
     }
 
+    /// All that a repository at GitHub had at this time is in the log.
+    pub(crate) fn github_read(&self, key: &str, at: Timestamp) {
+        let mut state = self.state();
+        let one = state.github.entry(key.into()).or_default();
+        one.fresh_at = one.fresh_at.max(Some(at));
+        one.error.clear();
+    }
+
+    /// Why a repository at GitHub is not read, or not all of it.
+    pub(crate) fn github_waits(&self, key: &str, why: String) {
+        self.state().github.entry(key.into()).or_default().error = why;
+    }
+
+    /// The auditor has looked at some of a repository at GitHub, and repaired so much.
+    pub(crate) fn github_audited(&self, key: &str, at: Timestamp, repaired: u64) {
+        let mut state = self.state();
+        let one = state.github.entry(key.into()).or_default();
+        one.audited_at = Some(at);
+        one.repaired += repaired;
+    }
+
     /// The status of each source. Asks gitmirror, since it alone knows when it last asked the origin.
     pub(crate) async fn statuses(&self) -> Vec<SourceStatus> {
         let request = rpc::with_deadline(ListRepositoriesRequest {}, self.patience);
@@ -124,6 +156,13 @@ impl Sources {
             },
         };
         let mut statuses: Vec<SourceStatus> = state.repositories.iter().map(source).collect();
+        statuses.extend(state.github.iter().map(|(key, one)| SourceStatus {
+            source: format!("github/{key}"),
+            fresh_at: one.fresh_at.map(rpc::timestamp),
+            audited_at: one.audited_at.map(rpc::timestamp),
+            repaired: one.repaired,
+            error: one.error.clone(),
+        }));
         statuses.sort_by(|one, other| one.source.cmp(&other.source));
         statuses
     }

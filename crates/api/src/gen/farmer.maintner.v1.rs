@@ -94,7 +94,8 @@ pub struct GetLogStatusResponse {
 /// How fresh one source is.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SourceStatus {
-    /// `git/NAME` of one of the farm's repositories, or `gerrit/HOST/PROJECT` if it is at a Gerrit.
+    /// `git/NAME` of one of the farm's repositories, or `gerrit/HOST/PROJECT` if it is at a Gerrit; `github/OWNER/NAME` for
+    /// the issues of a repository at GitHub.
     #[prost(string, tag = "1")]
     pub source: ::prost::alloc::string::String,
     /// When the source was last known to be wholly in the log; unset before the first time.

@@ -159,6 +159,7 @@ impl Common<'_> {
             identity: self.identity("maintnerd")?,
             gitmirror: mirror.to_owned(),
             pubsubhelper: Some(events.to_owned()),
+            github: maintnerd::GithubRepository::all(&self.wanted.farm),
             data: self.data.folder("maintnerd")?,
             clock: runtime::system_clock(),
             log: maintner::Options::default(),

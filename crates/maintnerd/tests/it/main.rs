@@ -4,10 +4,12 @@
 mod audit;
 mod bot;
 mod fake;
+mod fake_github;
 mod follow;
 mod follower;
 mod gerrit;
 mod git;
+mod github;
 mod go;
 mod kill;
 mod logs;
@@ -25,6 +27,7 @@ use api::{
     maintpb::{GitRef, Mutation},
 };
 use fake::FakeMirror;
+use fake_github::FakeGithub;
 use maintnerd::{Config, Limits, LogsConfig, Server};
 use rpc::{Authority, Channel, Identity};
 use runtime::Tasks;
@@ -61,6 +64,15 @@ impl World {
         change(&mut config);
         let (addr, tasks, stop) = serve(config.clone()).await;
         Self { mirror, addr, identity, config, tasks, stop, others, _dir: dir }
+    }
+
+    /// Starts a GitHub that maintnerd is told of when it is started again.
+    pub(crate) async fn github(&mut self, keys: &[&str]) -> FakeGithub {
+        let github = FakeGithub::start(&self.others).await;
+        self.config.github = keys.iter().map(|key| github.repository(key)).collect();
+        self.config.limits.github_pace = Duration::ZERO;
+        self.config.limits.github_expect = Duration::from_millis(5);
+        github
     }
 
     /// Ends maintnerd and starts it again on the same log, at another address.
@@ -135,6 +147,7 @@ fn config(data: PathBuf, identity: &Identity, mirror: SocketAddr) -> Config {
         identity: identity.clone(),
         gitmirror: format!("https://{mirror}"),
         pubsubhelper: None,
+        github: Vec::new(),
         data,
         clock: runtime::system_clock(),
         log: maintner::Options::default(),
