@@ -25,6 +25,12 @@ async fn the_log_of_a_farm_is_watched_checked_and_imported() {
     let refs = lines(&run(&["watch", "--once", "--kind", "refs"]));
     assert!(!refs.is_empty() && refs.iter().all(|line| line.starts_with("refs    ")), "{refs:?}");
 
+    let sources = lines(&run(&["status"]));
+    assert!(sources.iter().any(|line| line.trim_start().starts_with("git/")), "{sources:?}");
+    let source = lines(&run(&["status", "--json"]));
+    let source: serde_json::Value = serde_json::from_str(&source[0]).unwrap();
+    assert_eq!((&source["error"], &source["repaired"]), (&"".into(), &0.into()), "{source}");
+
     let log = farm.data().join("maintnerd/log");
     // What the farm says is what is in the folder.
     let stats = |arguments: &[&str]| -> serde_json::Value {

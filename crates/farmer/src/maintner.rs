@@ -3,6 +3,7 @@
 mod endpoint;
 mod query;
 mod stats;
+mod status;
 mod watch;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
@@ -42,6 +43,8 @@ enum Command {
     Watch(watch::Args),
     /// Say how much there is of everything, in a folder or at a farm
     Stats(stats::Args),
+    /// Say how fresh each source of a farm's log is, and what is wrong
+    Status(status::Args),
     /// Ask what the log says now: refs, commits, changes, issues
     Query(query::Args),
     /// Write a certificate with which a bot may follow the log of a farm on this machine
@@ -111,6 +114,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve(args).await,
         Command::Watch(args) => watch::run(args).await,
         Command::Stats(args) => stats::run(args).await,
+        Command::Status(args) => status::run(args).await,
         Command::Query(args) => query::run(args).await,
         Command::Certificate(args) => certificate(&args),
     }
