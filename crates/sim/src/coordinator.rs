@@ -1,12 +1,18 @@
 //! The coordinator's lives: the production engine is started, killed between any two of its steps, and started again
 //! from what is durable.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    error::Error,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use coordinator::testing::{Coordinator, Ports, Tuning};
+use coordinator::{
+    ports::RecordsError,
+    testing::{Coordinator, Ports, Tuning},
+};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +25,8 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Life {
     dead: AtomicBool,
+    /// Was asked to end in order.
+    asked: AtomicBool,
     ended: Notify,
     running: Mutex<Option<Coordinator>>,
     /// Its connections to machines, which break when it dies.
@@ -94,6 +102,16 @@ impl Seat {
             life.kill_now();
         }
     }
+
+    /// Asks it to end.
+    fn shut_down(&self) {
+        let life = lock(&self.life).clone();
+        let Some(life) = life else { return };
+        if let Some(coordinator) = life.coordinator() {
+            life.asked.store(true, Ordering::Relaxed);
+            coordinator.shut_down();
+        }
+    }
 }
 
 /// Keeps a coordinator running.
@@ -117,9 +135,16 @@ pub(crate) async fn supervise(world: Arc<World>) {
                     () = life.ended.notified() => Ok(()),
                     ended = coordinator.ended() => ended,
                 };
-                if let Err(error) = ended {
-                    let what = format!("the coordinator failed: {error:#}");
-                    context.judge.broken(Invariant::Alive, what);
+                match ended {
+                    Ok(()) => {}
+                    // It was to end, and what it had not written it had not promised either.
+                    Err(error) if life.asked.load(Ordering::Relaxed) && is_about_records(error.chain()) => {
+                        context.judge.note(context, || format!("the coordinator says: {error:#}"));
+                    }
+                    Err(error) => {
+                        let what = format!("the coordinator failed: {error:#}");
+                        context.judge.broken(Invariant::Alive, what);
+                    }
                 }
             }
             Some(Err(error)) => {
@@ -133,6 +158,11 @@ pub(crate) async fn supervise(world: Arc<World>) {
         let longest = if context.once_in(6) { 40_000 } else { 2_500 };
         context.pause(50, longest).await;
     }
+}
+
+/// Whether it is that the records cannot be reached.
+fn is_about_records<'e>(causes: impl Iterator<Item = &'e (dyn Error + 'static)>) -> bool {
+    causes.filter_map(|cause| cause.downcast_ref()).any(RecordsError::is_transient)
 }
 
 fn ports(world: &Arc<World>, life: &Arc<Life>) -> Ports {
@@ -169,9 +199,7 @@ pub(crate) fn strike(world: &World, fault: Fault) {
     world.context.judge.fault(fault);
     match fault {
         Fault::CoordinatorRestarted => {
-            if let Some(coordinator) = world.seat.coordinator() {
-                coordinator.shut_down();
-            }
+            world.seat.shut_down();
         }
         _ => world.seat.kill(),
     }
