@@ -148,6 +148,54 @@ pub struct GithubIssueMutation {
     /// Comments that are deleted, by their ids.
     #[prost(int64, repeated, tag = "101")]
     pub deleted_comments: ::prost::alloc::vec::Vec<i64>,
+    /// Comments on lines of a pull request that are new or have changed, each whole.
+    #[prost(message, repeated, tag = "102")]
+    pub review_comments: ::prost::alloc::vec::Vec<GithubReviewComment>,
+    /// Those that are deleted, by their ids.
+    #[prost(int64, repeated, tag = "103")]
+    pub deleted_review_comments: ::prost::alloc::vec::Vec<i64>,
+    #[prost(message, optional, tag = "104")]
+    pub review_comment_status: ::core::option::Option<GithubIssueSyncStatus>,
+}
+/// A comment on lines of a pull request.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GithubReviewComment {
+    #[prost(int64, tag = "1")]
+    pub id: i64,
+    /// The review that it belongs to.
+    #[prost(int64, tag = "2")]
+    pub review_id: i64,
+    #[prost(int64, tag = "3")]
+    pub actor_id: i64,
+    #[prost(string, tag = "4")]
+    pub body: ::prost::alloc::string::String,
+    /// The path of the file.
+    #[prost(string, tag = "5")]
+    pub path: ::prost::alloc::string::String,
+    /// The last line that it is about, from 1, and the first if there are several. 0 if that line is no more, or if the
+    /// comment is on the file as a whole.
+    #[prost(int32, tag = "6")]
+    pub line: i32,
+    #[prost(int32, tag = "7")]
+    pub start_line: i32,
+    /// The last line in the version that it was written on.
+    #[prost(int32, tag = "8")]
+    pub original_line: i32,
+    /// `RIGHT` for lines that the pull request brings, `LEFT` for those that it takes away.
+    #[prost(string, tag = "9")]
+    pub side: ::prost::alloc::string::String,
+    /// The commit that it is about now, and the one that it was written on.
+    #[prost(string, tag = "10")]
+    pub commit_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "11")]
+    pub original_commit_id: ::prost::alloc::string::String,
+    /// The comment that it answers; 0 if none.
+    #[prost(int64, tag = "12")]
+    pub in_reply_to: i64,
+    #[prost(message, optional, tag = "13")]
+    pub created: ::core::option::Option<::prost_types::Timestamp>,
+    #[prost(message, optional, tag = "14")]
+    pub updated: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// What became of an issue or pull request that does not exist.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

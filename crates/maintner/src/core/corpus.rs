@@ -239,6 +239,8 @@ impl Corpus {
         let changes = self.gerrit().changes().count();
         let issues: usize = self.github().repositories().map(|repository| repository.issues().count()).sum();
         let gone: usize = self.github().repositories().map(|repository| repository.gone().count()).sum();
+        let rows = self.github.issues.iter();
+        let review_comments: usize = rows.map(github::State::review_comment_count).sum();
         let refs = self.repositories.values().chain(&self.gerrit.refs).map(BTreeMap::len).sum();
         let counts = [
             ("repositories", self.github.repositories.len()),
@@ -247,6 +249,7 @@ impl Corpus {
             ("comments", self.github.comments.len()),
             ("events", self.github.events.len()),
             ("reviews", self.github.reviews.len()),
+            ("review_comments", review_comments),
             ("users", self.github.users.len()),
             ("labels", self.github.labels.len()),
             ("milestones", self.github.milestones.len()),

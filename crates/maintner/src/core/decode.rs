@@ -13,6 +13,7 @@ use prost::Message as _;
 use types::CommitHash;
 
 use super::{
+    github::ReviewCommentCell,
     notes::{self, Note},
     parse::scan_commit,
     payloads::Span,
@@ -35,6 +36,7 @@ pub struct Batch<'a> {
     pub(super) comments: Vec<CommentDraft<'a>>,
     pub(super) events: Vec<EventDraft<'a>>,
     pub(super) reviews: Vec<ReviewDraft<'a>>,
+    pub(super) review_comments: Vec<ReviewCommentCell>,
     pub(super) users: Vec<UserDraft<'a>>,
     pub(super) labels: Vec<(i64, Name<'a>)>,
     pub(super) numbers: Vec<i64>,
@@ -153,6 +155,7 @@ impl<'a> Batch<'a> {
             comments,
             events,
             reviews,
+            review_comments,
             users,
             labels,
             numbers,
@@ -171,6 +174,7 @@ impl<'a> Batch<'a> {
         comments.clear();
         events.clear();
         reviews.clear();
+        review_comments.clear();
         users.clear();
         labels.clear();
         numbers.clear();

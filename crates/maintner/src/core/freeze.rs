@@ -24,7 +24,7 @@ use super::{
 use crate::map::Section;
 
 /// Changes whenever the meaning of the bytes does.
-pub(crate) const FROZEN_VERSION: u32 = 4;
+pub(crate) const FROZEN_VERSION: u32 = 5;
 
 /// What a section holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,8 @@ enum Tag {
     Attached,
     InlineComments,
     InlineCommentsFree,
+    ReviewComments,
+    ReviewCommentsFree,
     // Where things are found, by the hash of what they are found by.
     TextTable = 100,
     CommitTable,
@@ -180,6 +182,8 @@ impl Corpus {
             rows(Tag::Milestones, &state.milestones),
             rows(Tag::GithubLists, &state.lists.cells),
             free(Tag::GithubFree, &state.lists),
+            rows(Tag::ReviewComments, &state.review_comments.cells),
+            free(Tag::ReviewCommentsFree, &state.review_comments),
             table(Tag::IssueTable, &state.issue_table),
             table(Tag::CommentTable, &state.comment_table),
             table(Tag::EventTable, &state.event_table),
@@ -325,6 +329,7 @@ impl Thawed {
             labels: self.rows(Tag::Labels)?,
             milestones: self.rows(Tag::Milestones)?,
             lists: self.pool(Tag::GithubLists, Tag::GithubFree)?,
+            review_comments: self.pool(Tag::ReviewComments, Tag::ReviewCommentsFree)?,
             ..github::State::default()
         };
         state.issue_table = self.table(Tag::IssueTable, state.issues.len())?;

@@ -58,6 +58,7 @@ pub(super) struct IssueRow {
     comments_synced: i64,
     events_synced: i64,
     reviews_synced: i64,
+    review_comments_synced: i64,
     title: Span,
     body: Span,
     labels: List,
@@ -65,6 +66,7 @@ pub(super) struct IssueRow {
     comments: List,
     events: List,
     reviews: List,
+    review_comments: List,
     repository: u32,
     number: i32,
     /// An index plus one.
@@ -136,6 +138,14 @@ pub(super) struct MilestoneRow {
     unused: u32,
 }
 
+/// A comment on lines of a pull request, and where it is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub(super) struct ReviewCommentCell {
+    pub(super) id: i64,
+    pub(super) span: Span,
+}
+
 /// All that is known of GitHub.
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -149,6 +159,8 @@ pub(super) struct State {
     pub(super) milestones: Rows<MilestoneRow>,
     /// Labels, assignees, comments, events and reviews of issues, in their orders.
     pub(super) lists: Pool<u32>,
+    /// Comments on lines of pull requests.
+    pub(super) review_comments: Pool<ReviewCommentCell>,
     /// By owner and name.
     pub(super) repository_order: BTreeMap<(String, String), u32>,
     /// By repository and number.
@@ -197,6 +209,10 @@ impl State {
             && self.events.iter().all(|row| row.issue < issues)
             && self.reviews.iter().all(|row| row.issue < issues);
         inside.then_some(())
+    }
+
+    pub(super) fn review_comment_count(row: &IssueRow) -> usize {
+        row.review_comments.len()
     }
 
     pub(super) fn find_repository(&self, owner: &str, name: &str) -> Option<u32> {

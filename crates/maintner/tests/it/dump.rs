@@ -70,6 +70,9 @@ pub(crate) fn dump_github(corpus: &Corpus, out: &mut String) {
                     (event.rename(), event.review_request(), event.dismissed_review(), event.team_reviewer());
                 writeln!(out, "{first:?} {second:?} {third:?}").unwrap();
             }
+            for comment in issue.review_comments() {
+                writeln!(out, "{comment:?}").unwrap();
+            }
             for review in issue.reviews() {
                 let first = (review.id(), review.actor(), review.created(), review.state(), review.body());
                 writeln!(out, "{first:?} {:?} {:?}", review.commit(), review.association()).unwrap();

@@ -77,3 +77,6 @@ pub(super) async fn is_same(client: &Client, pages: &[Page]) -> Result<bool, Err
     }
     Ok(!pages.is_empty())
 }
+
+#[cfg(test)]
+mod tests;

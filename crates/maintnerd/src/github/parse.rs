@@ -5,7 +5,7 @@
 
 use api::maintpb::{
     BoolChange, GithubCommit, GithubDismissedReviewEvent, GithubIssueEvent, GithubLabel, GithubMilestone,
-    GithubReview, GithubTeam, GithubUser,
+    GithubReview, GithubReviewComment, GithubTeam, GithubUser,
 };
 use maintner::core::diff::{SeenComment, SeenIssue};
 use serde::Deserialize;
@@ -287,6 +287,45 @@ pub(crate) fn review(value: &Value) -> Result<Option<GithubReview>, ParseError> 
         actor_association: fields.try_take("author_association").unwrap_or_default(),
         other_json: fields.rest(&["node_id", "html_url", "pull_request_url", "_links"]).into(),
     }))
+}
+
+#[derive(Debug, Deserialize)]
+struct ReviewComment {
+    id: i64,
+    pull_request_review_id: Option<i64>,
+    user: Option<User>,
+    body: Option<String>,
+    path: Option<String>,
+    line: Option<i32>,
+    start_line: Option<i32>,
+    original_line: Option<i32>,
+    side: Option<String>,
+    commit_id: Option<String>,
+    original_commit_id: Option<String>,
+    in_reply_to_id: Option<i64>,
+    created_at: jiff::Timestamp,
+    updated_at: jiff::Timestamp,
+}
+
+/// A comment on lines of a pull request.
+pub(crate) fn review_comment(value: &Value) -> Result<GithubReviewComment, ParseError> {
+    let comment = ReviewComment::deserialize(value)?;
+    Ok(GithubReviewComment {
+        id: positive(comment.id)?,
+        review_id: comment.pull_request_review_id.unwrap_or(0),
+        actor_id: comment.user.map_or(0, |user| user.id),
+        body: comment.body.unwrap_or_default(),
+        path: comment.path.unwrap_or_default(),
+        line: comment.line.unwrap_or(0),
+        start_line: comment.start_line.unwrap_or(0),
+        original_line: comment.original_line.unwrap_or(0),
+        side: comment.side.unwrap_or_default(),
+        commit_id: comment.commit_id.unwrap_or_default(),
+        original_commit_id: comment.original_commit_id.unwrap_or_default(),
+        in_reply_to: comment.in_reply_to_id.unwrap_or(0),
+        created: Some(wire(comment.created_at)),
+        updated: Some(wire(comment.updated_at)),
+    })
 }
 
 #[cfg(test)]

@@ -431,6 +431,7 @@ fn of_repository((issues, said): (Vec<GithubIssueMutation>, Option<GithubMutatio
 fn is_news(mutation: &Mutation) -> bool {
     let issue = mutation.github_issue.clone().is_some_and(|mut issue| {
         (issue.comment_status, issue.event_status, issue.review_status) = (None, None, None);
+        issue.review_comment_status = None;
         issue != blank(&issue)
     });
     let github = mutation.github.clone().is_some_and(|mut github| {

@@ -58,6 +58,7 @@ pub(crate) struct Repo {
     pub(crate) comments: BTreeMap<i32, Vec<Value>>,
     pub(crate) events: BTreeMap<i32, Vec<Value>>,
     pub(crate) reviews: BTreeMap<i32, Vec<Value>>,
+    pub(crate) review_comments: BTreeMap<i32, Vec<Value>>,
     pub(crate) labels: BTreeMap<i64, Value>,
     pub(crate) milestones: BTreeMap<i64, Value>,
     gone: BTreeMap<i32, Gone>,
@@ -248,6 +249,35 @@ impl FakeGithub {
             repo.issues.get_mut(&number).unwrap()["updated_at"] = now.into();
             *id
         })
+    }
+
+    /// Comments on a line of a pull request.
+    pub(crate) fn review_line(&self, key: &str, number: i32, body: &str) -> i64 {
+        self.change(key, |repo, now, id| {
+            *id += 1;
+            repo.review_comments.entry(number).or_default().push(json!({
+                "id": *id, "pull_request_review_id": 1, "user": person(4), "body": body, "path": "a.go", "line": 7,
+                "side": "RIGHT", "commit_id": "abc", "original_commit_id": "abc", "created_at": now,
+                "updated_at": now, "start_line": null
+            }));
+            repo.issues.get_mut(&number).unwrap()["updated_at"] = now.into();
+            *id
+        })
+    }
+
+    /// Changes the text of a comment on a line, or deletes it.
+    pub(crate) fn change_line(&self, key: &str, number: i32, comment: i64, body: Option<&str>) {
+        self.change(key, |repo, now, _| {
+            let comments = repo.review_comments.get_mut(&number).unwrap();
+            comments.retain_mut(|one| {
+                let is_it = one["id"] == comment;
+                if let (true, Some(body)) = (is_it, body) {
+                    (one["body"], one["updated_at"]) = (body.into(), now.into());
+                }
+                !is_it || body.is_some()
+            });
+            repo.issues.get_mut(&number).unwrap()["updated_at"] = now.into();
+        });
     }
 
     pub(crate) fn label(&self, key: &str, name: &str) -> Value {
@@ -535,6 +565,7 @@ impl State {
                 self.numbered(at, query, &comments)
             }
             ["issues", _, "events"] => self.numbered(at, query, &of(&repo.events)),
+            ["pulls", _, "comments"] => self.numbered(at, query, &of(&repo.review_comments)),
             ["pulls", _, "reviews"] => self.numbered(at, query, &of(&repo.reviews)),
             _ => Answer::message(404, "Not Found"),
         }

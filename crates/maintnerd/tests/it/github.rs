@@ -198,6 +198,10 @@ fn shown(repo: &Repo) -> String {
         for one in of(&repo.events) {
             writeln!(out, "  event {} {:?}", one["id"], text(&one["event"])).unwrap();
         }
+        for one in of(&repo.review_comments) {
+            let (line, path) = (&one["line"], text(&one["path"]));
+            writeln!(out, "  line {} {path}:{line} {:?}", one["id"], text(&one["body"])).unwrap();
+        }
         for one in of(&repo.reviews) {
             writeln!(out, "  review {} {:?}", one["id"], text(&one["state"])).unwrap();
         }
@@ -236,6 +240,9 @@ fn said(corpus: &Corpus, key: &str) -> String {
         }
         for one in issue.events() {
             writeln!(out, "  event {} {:?}", one.id(), one.kind()).unwrap();
+        }
+        for one in issue.review_comments() {
+            writeln!(out, "  line {} {}:{} {:?}", one.id, one.path, one.line, one.body).unwrap();
         }
         for one in issue.reviews() {
             writeln!(out, "  review {} {:?}", one.id(), one.state()).unwrap();
@@ -286,6 +293,12 @@ async fn what_github_shows_is_what_the_log_says_and_stays_so() {
     github.rename_label(GO, &bug, None);
     github.edit(GO, 1, |issue| (issue["milestone"], issue["body"]) = (Value::Null, Value::Null));
     github.review(GO, 13, "DISMISSED");
+    let line = github.review_line(GO, 13, "why?");
+    github.review_line(GO, 13, "because");
+    follower.settles().await;
+    github.change_line(GO, 13, line, Some("why not?"));
+    follower.settles().await;
+    github.change_line(GO, 13, line, None);
     follower.settles().await;
     follower.nothing_is_doubled();
     follower.end().await;

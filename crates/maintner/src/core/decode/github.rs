@@ -4,6 +4,7 @@ use types::Timestamp;
 
 use super::{Batch, Part, Payload, Step, since};
 use crate::core::{
+    github::ReviewCommentCell,
     payloads::Span,
     strings::Name,
     wire::{DecodeError, Fields, Value},
@@ -46,6 +47,9 @@ pub(crate) struct IssueDraft<'a> {
     pub(crate) deleted_comments: Part,
     pub(crate) events: Part,
     pub(crate) reviews: Part,
+    pub(crate) review_comments: Part,
+    pub(crate) deleted_review_comments: Part,
+    pub(crate) review_comments_synced: Option<Timestamp>,
     pub(crate) comments_synced: Option<Timestamp>,
     pub(crate) events_synced: Option<Timestamp>,
     pub(crate) reviews_synced: Option<Timestamp>,
@@ -149,6 +153,9 @@ impl<'a> IssueDraft<'a> {
             deleted_comments: 0..0,
             events: 0..0,
             reviews: 0..0,
+            review_comments: 0..0,
+            deleted_review_comments: 0..0,
+            review_comments_synced: None,
             comments_synced: None,
             events_synced: None,
             reviews_synced: None,
@@ -176,6 +183,7 @@ impl<'a> IssueDraft<'a> {
             30 => self.reviews_synced = status(value)?,
             31 => self.body = Some(payload.span(text_change(value)?)),
             100 => self.gone = gone(value)?,
+            104 => self.review_comments_synced = status(value)?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -201,19 +209,22 @@ impl<'a> Batch<'a> {
         let (comments, events, reviews) = (self.comments.len(), self.events.len(), self.reviews.len());
         let (users, labels, numbers) = (self.users.len(), self.labels.len(), self.numbers.len());
         // Numbers of several kinds may alternate, which no writer does: each kind comes after the one before.
-        let (mut removed, mut deleted) = (Vec::new(), Vec::new());
+        let (mut removed, mut deleted, mut unsaid) = (Vec::new(), Vec::new(), Vec::new());
+        let review_comments = self.review_comments.len();
         let mut fields = Fields(message);
         while let Some((number, value)) = fields.next()? {
             match (number, value) {
                 (11, _) => repeated(value, |id| self.numbers.push(id))?,
                 (23, _) => repeated(value, |id| removed.push(id))?,
                 (101, _) => repeated(value, |id| deleted.push(id))?,
+                (103, _) => repeated(value, |id| unsaid.push(id))?,
                 (_, Value::Bytes(bytes)) => match number {
                     8 => self.comments.push(comment(payload, bytes)?),
                     10 => self.users.push(user(bytes)?),
                     24 => self.labels.push(label(bytes)?),
                     26 => self.events.push(event(payload, bytes)?),
                     29 => self.reviews.push(review(payload, bytes)?),
+                    102 => self.review_comments.push(review_comment(payload, bytes)?),
                     _ => issue.set(payload, number, bytes).map(|_| ())?,
                 },
                 (_, Value::Number(value)) => issue.set_number(number, value as i64),
@@ -227,6 +238,10 @@ impl<'a> Batch<'a> {
         let start = self.numbers.len();
         self.numbers.extend(deleted);
         issue.deleted_comments = since(&self.numbers, start);
+        let start = self.numbers.len();
+        self.numbers.extend(unsaid);
+        issue.deleted_review_comments = since(&self.numbers, start);
+        issue.review_comments = since(&self.review_comments, review_comments);
         issue.assignees = since(&self.users, users);
         issue.add_labels = since(&self.labels, labels);
         issue.comments = since(&self.comments, comments);
@@ -297,14 +312,7 @@ pub(crate) fn timestamp(message: &[u8]) -> Result<Timestamp, DecodeError> {
 
 /// Why an issue is gone.
 fn gone(message: &[u8]) -> Result<u32, DecodeError> {
-    let mut reason = 0;
-    let mut fields = Fields(message);
-    while let Some((number, value)) = fields.next()? {
-        if number == 1 {
-            reason = u32::try_from(value.number()?).unwrap_or(0);
-        }
-    }
-    Ok(reason)
+    Ok(u32::try_from(first_number(message)?).unwrap_or(0))
 }
 
 fn status(message: &[u8]) -> Result<Option<Timestamp>, DecodeError> {
@@ -422,4 +430,22 @@ fn review<'a>(payload: Payload<'_>, message: &'a [u8]) -> Result<ReviewDraft<'a>
         }
     }
     Ok(draft)
+}
+
+/// All but its number is read again when it is asked for.
+fn review_comment(payload: Payload<'_>, message: &[u8]) -> Result<ReviewCommentCell, DecodeError> {
+    let (id, span) = (first_number(message)?, payload.span(message));
+    Ok(ReviewCommentCell { id, span })
+}
+
+/// The field with the number 1.
+fn first_number(message: &[u8]) -> Result<i64, DecodeError> {
+    let mut found = 0;
+    let mut fields = Fields(message);
+    while let Some((number, value)) = fields.next()? {
+        if number == 1 {
+            found = value.number()?;
+        }
+    }
+    Ok(found)
 }

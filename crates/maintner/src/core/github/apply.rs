@@ -169,6 +169,7 @@ impl State {
             comments_synced: NEVER,
             events_synced: NEVER,
             reviews_synced: NEVER,
+            review_comments_synced: NEVER,
             title: Span::default(),
             body: Span::default(),
             labels: List::default(),
@@ -176,6 +177,7 @@ impl State {
             comments: List::default(),
             events: List::default(),
             reviews: List::default(),
+            review_comments: List::default(),
             repository,
             number: draft.number,
             user: 0,
@@ -222,6 +224,8 @@ impl State {
         for review in part(&batch.reviews, &draft.reviews) {
             malformed += u64::from(!self.apply_review(strings, &mut row, at, review));
         }
+        malformed += self.apply_review_comments(batch, &mut row, draft);
+        set_time(&mut row.review_comments_synced, draft.review_comments_synced);
         set_time(&mut row.comments_synced, draft.comments_synced);
         set_time(&mut row.events_synced, draft.events_synced);
         set_time(&mut row.reviews_synced, draft.reviews_synced);
@@ -327,6 +331,31 @@ impl State {
             insert_sorted(&mut self.lists, &mut issue.comments, at, order);
         }
         true
+    }
+
+    /// Comments on lines: each is as said now, whatever it was. Answers how many make no sense.
+    fn apply_review_comments(
+        &mut self,
+        batch: &Batch<'_>,
+        row: &mut IssueRow,
+        draft: &IssueDraft<'_>,
+    ) -> u64 {
+        let mut malformed = 0;
+        for cell in part(&batch.review_comments, &draft.review_comments) {
+            let known = self.review_comments.get_mut(row.review_comments);
+            match known.iter_mut().find(|known| known.id == cell.id) {
+                _ if cell.id == 0 => malformed += 1,
+                Some(known) => *known = *cell,
+                None => self.review_comments.push(&mut row.review_comments, *cell),
+            }
+        }
+        for id in part(&batch.numbers, &draft.deleted_review_comments) {
+            let known = self.review_comments.get(row.review_comments);
+            if let Some(at) = known.iter().position(|known| known.id == *id) {
+                self.review_comments.remove(&mut row.review_comments, at);
+            }
+        }
+        malformed
     }
 
     fn apply_event(

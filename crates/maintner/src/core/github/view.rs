@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use api::maintpb::{GithubGoneReason, GithubIssueEvent, GithubReview};
+use api::maintpb::{GithubGoneReason, GithubIssueEvent, GithubReview, GithubReviewComment};
 use prost::Message as _;
 use types::Timestamp;
 
@@ -472,6 +472,19 @@ impl<'a> Issue<'a> {
         let corpus = self.corpus;
         let list = corpus.github.lists.get(self.row().reviews);
         list.iter().map(move |at| Review { corpus, row: &corpus.github.reviews[*at as usize] })
+    }
+
+    /// Comments on its lines, if it is a pull request, in the order in which the log first told of them. Reads them
+    /// from the log.
+    pub fn review_comments(&self) -> impl Iterator<Item = GithubReviewComment> + use<'a> {
+        let corpus = self.corpus;
+        let cells = corpus.github.review_comments.get(self.row().review_comments);
+        cells.iter().filter_map(|cell| GithubReviewComment::decode(corpus.payloads.get(cell.span)).ok())
+    }
+
+    /// Up to when all comments on its lines are known, by GitHub's clock.
+    pub fn review_comments_synced(&self) -> Option<Timestamp> {
+        time(self.row().review_comments_synced)
     }
 
     /// Up to when all comments are known, by GitHub's clock.

@@ -117,6 +117,11 @@ fn githubs_own_examples_are_understood() {
                 milestone(&body["milestone"]).unwrap();
                 understood += 1;
             }
+            if is("pull_request_review_comment") {
+                let seen = review_comment(&body["comment"]).unwrap();
+                assert!(seen.review_id > 0 && !seen.path.is_empty());
+                understood += 1;
+            }
             if is("pull_request_review") {
                 review(&body["review"]).unwrap();
                 understood += 1;

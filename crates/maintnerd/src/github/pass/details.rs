@@ -24,6 +24,7 @@ pub(super) struct Facts {
     comments: BTreeSet<i64>,
     comments_synced: Option<Timestamp>,
     events: BTreeSet<i64>,
+    review_comments: BTreeSet<i64>,
 }
 
 impl Facts {
@@ -41,7 +42,8 @@ fn is_stale(issue: &Issue<'_>) -> bool {
     let fresh = |synced: Option<Timestamp>| synced.is_some_and(|synced| synced > changed(issue));
     !fresh(issue.comments_synced())
         || !fresh(issue.events_synced())
-        || issue.is_pull_request() && !fresh(issue.reviews_synced())
+        || issue.is_pull_request()
+            && !(fresh(issue.reviews_synced()) && fresh(issue.review_comments_synced()))
 }
 
 impl Reader {
@@ -80,6 +82,7 @@ impl Reader {
             comments: issue.comments().map(|comment| comment.id()).collect(),
             comments_synced: issue.comments_synced(),
             events: issue.events().map(|event| event.id()).collect(),
+            review_comments: issue.review_comments().map(|comment| comment.id).collect(),
         })
     }
 
@@ -114,8 +117,9 @@ impl Reader {
             seen.reviews =
                 self.read(number, "review", &listed.items, parse::review).into_iter().flatten().collect();
             seen.reviews_at = Some(listed.date);
+            self.see_review_comments(number, facts, &mut seen).await?;
         }
-        let dates = [seen.comments_at, seen.events_at, seen.reviews_at];
+        let dates = [seen.comments_at, seen.events_at, seen.reviews_at, seen.review_comments_at];
         let earliest = dates.into_iter().flatten().min().unwrap_or_default();
         let repository = Arc::clone(&self.repository);
         self.append(|corpus| {
@@ -185,6 +189,30 @@ impl Reader {
         }
         seen.events = self.read(number, "event", &listed.items, parse::event);
         seen.events_at = Some(listed.date);
+        Ok(())
+    }
+
+    /// All comments on lines. One that is missing is deleted if a second look does not show it either.
+    async fn see_review_comments(
+        &mut self,
+        number: i32,
+        facts: &Facts,
+        seen: &mut SeenDetails,
+    ) -> Result<(), PassError> {
+        let path = format!("{}/pulls/{number}/comments", self.base());
+        let listed = lists::whole(&self.client, &path, 1).await?;
+        seen.review_comments_at = Some(listed.date);
+        let mut items = listed.items;
+        let ids =
+            |items: &[Value]| items.iter().filter_map(|item| item["id"].as_i64()).collect::<BTreeSet<_>>();
+        if !facts.review_comments.is_subset(&ids(&items)) {
+            // The later word counts.
+            items.extend(lists::whole(&self.client, &path, 1).await?.items);
+            seen.all_review_comments = true;
+        }
+        seen.review_comments = self.read(number, "comment on lines", &items, parse::review_comment);
+        // One that makes no sense is not taken for deleted.
+        seen.all_review_comments &= seen.review_comments.len() == items.len();
         Ok(())
     }
 

@@ -6,7 +6,8 @@ use std::{
 };
 
 use api::maintpb::{
-    GithubIssueCommentMutation, GithubIssueEvent, GithubIssueMutation, GithubReview, GithubUser,
+    GithubIssueCommentMutation, GithubIssueEvent, GithubIssueMutation, GithubReview, GithubReviewComment,
+    GithubUser,
 };
 use prost::Message as _;
 use types::Timestamp;
@@ -51,6 +52,12 @@ pub struct SeenDetails {
     pub reviews: Vec<GithubReview>,
     /// When all reviews had been seen.
     pub reviews_at: Option<Timestamp>,
+    /// Comments on lines.
+    pub review_comments: Vec<GithubReviewComment>,
+    /// Whether these are all comments on lines: others are deleted.
+    pub all_review_comments: bool,
+    /// When all comments on lines had been seen.
+    pub review_comments_at: Option<Timestamp>,
 }
 
 /// A part of what is new.
@@ -58,6 +65,7 @@ enum News {
     Comment(GithubIssueCommentMutation),
     Event(Box<GithubIssueEvent>),
     Review(GithubReview),
+    ReviewComment(Box<GithubReviewComment>),
 }
 
 impl News {
@@ -66,6 +74,7 @@ impl News {
             Self::Comment(comment) => comment.encoded_len(),
             Self::Event(event) => event.encoded_len(),
             Self::Review(review) => review.encoded_len(),
+            Self::ReviewComment(comment) => comment.encoded_len(),
         }
     }
 }
@@ -84,6 +93,7 @@ pub fn details(corpus: &Corpus, at: At<'_>, number: i32, seen: &SeenDetails) -> 
     let changed =
         each_last(new, |review| review.id).filter(|review| reviews.get(&review.id) != Some(*review));
     news.extend(changed.cloned().map(News::Review));
+    news.extend(review_comments(&known, &seen.review_comments));
     let mut pieces = Vec::new();
     let mut rest = news.into_iter().peekable();
     while rest.peek().is_some() {
@@ -93,6 +103,8 @@ pub fn details(corpus: &Corpus, at: At<'_>, number: i32, seen: &SeenDetails) -> 
     match pieces.last_mut() {
         Some(piece) => {
             piece.deleted_comments = last.deleted_comments;
+            piece.deleted_review_comments = last.deleted_review_comments;
+            piece.review_comment_status = last.review_comment_status;
             piece.comment_status = last.comment_status;
             piece.event_status = last.event_status;
             piece.review_status = last.review_status;
@@ -113,6 +125,7 @@ fn piece(at: At<'_>, number: i32, news: &mut Peekable<impl Iterator<Item = News>
             News::Comment(comment) => piece.comment.push(comment),
             News::Event(event) => piece.event.push(*event),
             News::Review(review) => piece.review.push(review),
+            News::ReviewComment(comment) => piece.review_comments.push(*comment),
         }
         if count == AT_ONCE {
             break;
@@ -134,8 +147,22 @@ fn last(at: At<'_>, known: &Issue<'_>, seen: &SeenDetails) -> GithubIssueMutatio
     };
     last.comment_status = later(known.comments_synced(), seen.comments_at).map(status);
     last.event_status = later(known.events_synced(), seen.events_at).map(status);
+    if seen.all_review_comments {
+        let there: BTreeSet<i64> = seen.review_comments.iter().map(|comment| comment.id).collect();
+        let ids = known.review_comments().map(|comment| comment.id);
+        last.deleted_review_comments = ids.filter(|id| !there.contains(id)).collect();
+    }
+    last.review_comment_status = later(known.review_comments_synced(), seen.review_comments_at).map(status);
     last.review_status = later(known.reviews_synced(), seen.reviews_at).map(status);
     last
+}
+
+fn review_comments(issue: &Issue<'_>, seen: &[GithubReviewComment]) -> Vec<News> {
+    let known: BTreeMap<i64, GithubReviewComment> =
+        issue.review_comments().map(|comment| (comment.id, comment)).collect();
+    let all = each_last(seen.iter().filter(|comment| comment.id != 0), |comment| comment.id);
+    let news = all.filter(|comment| known.get(&comment.id) != Some(*comment));
+    news.map(|comment| News::ReviewComment(Box::new(comment.clone()))).collect()
 }
 
 /// Of things with the same number only the last: pages may show one twice.

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use api::maintpb::{GithubIssueEvent, GithubReview, Mutation};
+use api::maintpb::{GithubIssueEvent, GithubReview, GithubReviewComment, Mutation};
 use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
@@ -62,11 +62,16 @@ prop_compose! {
     }
 }
 
+fn on_a_line((id, body): (i64, String)) -> GithubReviewComment {
+    GithubReviewComment { id, body, path: "a.go".into(), ..GithubReviewComment::default() }
+}
+
 prop_compose! {
     fn seen_details()(
         comments in vec((0i64..6, 0i64..4, 0u8..2, "[a-c]{1,2}", (0i64..4, 0i64..9)), 0..6),
         events in vec((0i64..6, 0i64..4), 0..5),
         reviews in vec((0i64..6, "[a-c]{0,2}", 0i64..9), 0..5),
+        lines in (vec((0i64..6, "[a-c]{0,2}"), 0..5), any::<bool>()),
         (at, all_comments) in (0i64..20, any::<bool>()),
     ) -> SeenDetails {
         let name = comments.first().map_or(0, |first| first.2);
@@ -101,6 +106,9 @@ prop_compose! {
             events_at: Some(time(at)),
             reviews: reviews.into_iter().map(review).collect(),
             reviews_at: Some(time(at)),
+            review_comments: lines.0.into_iter().map(on_a_line).collect(),
+            all_review_comments: lines.1,
+            review_comments_at: Some(time(at)),
         }
     }
 }
@@ -196,6 +204,9 @@ fn holds_comments(corpus: &Corpus, number: i32, seen: &SeenDetails) {
         assert_eq!(known.get(id), Some(&seen.body));
     }
     assert!(!seen.all_comments || known.len() == last.len());
+    let lines: BTreeSet<i64> = seen.review_comments.iter().map(|one| one.id).filter(|id| *id != 0).collect();
+    let known: BTreeSet<i64> = issue.review_comments().map(|one| one.id).collect();
+    assert!(known.is_superset(&lines) && (!seen.all_review_comments || known == lines));
 }
 
 proptest! {
