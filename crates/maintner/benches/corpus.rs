@@ -9,6 +9,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use api::maintpb::Mutation;
@@ -32,6 +33,7 @@ const PARTS: &[(&str, Part)] = &[
     ("floor", floor),
     ("replay", cold_replay),
     ("one-thread", one_thread),
+    ("phases", phases),
     ("live", live),
     ("snapshot-write", write_snapshot),
     ("snapshot-open", open_snapshot),
@@ -133,6 +135,49 @@ fn one_thread(dir: &Path) {
     corpus.reserve(bytes(&segments) as u64);
     replay::replay_segments(&mut corpus, &segments, 1).unwrap();
     say("cold replay, 1 thread", begun, bytes(&segments));
+}
+
+/// Where the time of one thread goes, in pieces as a replay has them.
+fn phases(dir: &Path) {
+    const PIECE: usize = 512 * 1024;
+    let segments = segment_files(dir).unwrap();
+    let loaded: Vec<_> = segments.iter().map(|segment| segment.load().unwrap()).collect();
+    let mut corpus = Corpus::default();
+    corpus.reserve(bytes(&segments) as u64);
+    let mut spent = [Duration::ZERO; 3];
+    let mut batch = Batch::default();
+    for contents in &loaded {
+        let base = corpus.attach(contents.clone());
+        let mut frames = Frames::new(contents);
+        loop {
+            let begun = Instant::now();
+            let (start, mut payloads) = (frames.offset(), Vec::new());
+            let near = contents[start..contents.len().min(start + PIECE)].iter().step_by(64);
+            std::hint::black_box(near.fold(0, |touched, byte| touched ^ byte));
+            while frames.offset() - start < PIECE
+                && let Some(payload) = frames.read().unwrap()
+            {
+                payloads.push(payload);
+            }
+            if payloads.is_empty() {
+                break;
+            }
+            let framed = Instant::now();
+            batch.clear();
+            for payload in payloads {
+                batch.add(base + payload.start as u64, &contents[payload]).unwrap();
+            }
+            let taken_apart = Instant::now();
+            corpus.apply_batch(&batch);
+            spent[0] += framed - begun;
+            spent[1] += taken_apart - framed;
+            spent[2] += taken_apart.elapsed();
+        }
+    }
+    let [framing, decoding, applying] = spent.map(|time| time.as_secs_f64() * 1e3);
+    println!(
+        "of one thread: reading {framing:.0} ms, taking apart {decoding:.0} ms, applying {applying:.0} ms"
+    );
 }
 
 /// As a follower does with what comes: each mutation by itself, and a copy of what is referred to.

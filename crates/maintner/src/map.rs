@@ -27,7 +27,8 @@ pub(crate) fn frozen(file: &File) -> io::Result<Bytes> {
     Ok(Bytes::from_owner(map))
 }
 
-/// A part of a file that never changes. What is written to it stays in this process.
+/// Memory that the system maps: a part of a file that never changes, or zeros. What is written to it stays in this
+/// process.
 #[derive(Debug, Default)]
 pub(crate) struct Section(Option<MmapMut>);
 
@@ -41,6 +42,14 @@ impl Section {
         let map = unsafe { MmapOptions::new().offset(offset).len(len).map_copy(file)? };
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::PopulateRead); // only saves time, and an old kernel does not know it
+        Ok(Self(Some(map)))
+    }
+
+    /// Zeros, in pages as large as the system has: what is looked at here and there is found sooner in few pages.
+    pub(crate) fn zeros(len: usize) -> io::Result<Self> {
+        let map = MmapOptions::new().len(len).map_anon()?;
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage); // only saves time, and not every kernel has them
         Ok(Self(Some(map)))
     }
 }

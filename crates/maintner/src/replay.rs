@@ -1,8 +1,9 @@
 //! From a folder of segments to a corpus, as fast as the machine allows.
 //!
 //! The records of a segment are found by one thread at a time, which is a hop from header to header. What is in them is
-//! taken apart by all threads, a piece each, and applied in order by the thread that called. While a piece that is next is
-//! not ready, that thread takes one apart itself, so one thread is enough, and none ever waits for long.
+//! taken apart by the thread that found them, which has them near then, and applied in order by the thread that called.
+//! While a piece that is next is not ready, that thread takes one apart itself, so one thread is enough, and none ever
+//! waits for long.
 
 use std::{
     collections::BTreeMap,
@@ -110,8 +111,8 @@ struct Shared<'a> {
 }
 
 struct State<'a> {
-    /// Where the next piece begins.
-    cutter: Cutter<'a>,
+    /// Where the next piece begins. Nothing while somebody cuts it.
+    cutter: Option<Cutter<'a>>,
     /// The number of the next piece to cut, and of the next to apply.
     next: usize,
     applied: usize,
@@ -125,9 +126,22 @@ struct State<'a> {
 }
 
 /// Cuts the log into pieces of whole records.
+#[derive(Default)]
 struct Cutter<'a> {
     segment: usize,
     frames: Option<Frames<'a>>,
+    /// Up to where the segment was brought near.
+    near: usize,
+}
+
+/// What came of cutting.
+enum Cut {
+    Piece(Piece),
+    /// There is no more.
+    End,
+    /// So many bytes at the end are no whole record yet.
+    Torn(u64),
+    Failed(ReplayError),
 }
 
 /// Records of one segment: where their payloads lie in it.
@@ -142,47 +156,32 @@ impl<'a> Shared<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next piece, if there is one.
-    fn cut(&self, state: &mut State<'a>) -> Option<(usize, Piece)> {
-        while !state.ended {
-            let Some(segment) = self.segments.get(state.cutter.segment) else {
-                state.ended = true;
-                break;
-            };
-            let frames = state.cutter.frames.get_or_insert_with(|| Frames::new(&segment.contents));
-            let mut payloads = Vec::new();
-            let start = frames.offset();
-            while frames.offset() - start < PIECE {
-                match frames.read() {
-                    Ok(Some(payload)) => payloads.push(payload),
-                    Ok(None) => break,
-                    Err(torn) => {
-                        self.end_torn(state, torn);
-                        break;
-                    }
-                }
+    /// Cuts a piece, while others go on. Nothing if there is none, or if somebody else is cutting.
+    fn cut(&self, mut state: MutexGuard<'_, State<'a>>) -> Option<(usize, Piece, Batch<'a>)> {
+        let mut cutter = state.cutter.take().filter(|_| !state.ended)?;
+        drop(state);
+        let cut = cutter.cut(self.segments);
+        let mut state = self.lock();
+        state.cutter = Some(cutter);
+        state.ended |= !matches!(cut, Cut::Piece(_));
+        let piece = match cut {
+            Cut::Piece(piece) => {
+                state.next += 1;
+                Some((state.next - 1, piece, state.spare.pop().unwrap_or_default()))
             }
-            let index = state.cutter.segment;
-            if payloads.is_empty() {
-                state.cutter = Cutter { segment: index + 1, frames: None };
-                continue;
+            Cut::End => None,
+            Cut::Torn(bytes) => {
+                state.torn = bytes;
+                None
             }
-            state.next += 1;
-            return Some((state.next - 1, Piece { segment: index, payloads }));
-        }
-        None
-    }
-
-    /// The end of a segment that grows may be missing, and nothing else.
-    fn end_torn(&self, state: &mut State<'a>, torn: Torn) {
-        let segment = &self.segments[state.cutter.segment];
-        let last = state.cutter.segment + 1 == self.segments.len();
-        state.ended = true;
-        if torn.is_cut && segment.file.grows && last {
-            state.torn = (segment.contents.len() - torn.offset) as u64;
-        } else {
-            state.failed = Some(torn.error(&segment.file.path).into());
-        }
+            Cut::Failed(error) => {
+                state.failed = Some(error);
+                None
+            }
+        };
+        drop(state);
+        self.changed.notify_all();
+        piece
     }
 
     fn decode(&self, piece: &Piece, mut batch: Batch<'a>) -> Result<Batch<'a>, ReplayError> {
@@ -203,12 +202,10 @@ impl<'a> Shared<'a> {
     fn help(&self) {
         loop {
             let mut state = self.lock();
-            while !state.ended && state.next >= state.applied + AHEAD {
+            while !state.ended && (state.cutter.is_none() || state.next >= state.applied + AHEAD) {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
-            let Some((number, piece)) = self.cut(&mut state) else { return };
-            let spare = state.spare.pop().unwrap_or_default();
-            drop(state);
+            let Some((number, piece, spare)) = self.cut(state) else { return };
             let decoded = self.decode(&piece, spare);
             self.lock().ready.insert(number, decoded);
             self.changed.notify_all();
@@ -225,26 +222,70 @@ impl<'a> Shared<'a> {
             if let Some(ready) = state.ready.remove(&number) {
                 return Some(ready);
             }
-            let is_taken = state.next > number;
             // While somebody has it, this thread takes a later one apart: then both always have something to do.
-            let piece = if state.next < number + AHEAD { self.cut(&mut state) } else { None };
-            let Some((other, piece)) = piece else {
-                if !is_taken {
-                    return None;
+            if !state.ended && state.cutter.is_some() && state.next < number + AHEAD {
+                if let Some((other, piece, spare)) = self.cut(state) {
+                    let decoded = self.decode(&piece, spare);
+                    if other == number {
+                        return Some(decoded);
+                    }
+                    self.lock().ready.insert(other, decoded);
                 }
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = self.lock();
                 continue;
-            };
-            let spare = state.spare.pop().unwrap_or_default();
-            drop(state);
-            let decoded = self.decode(&piece, spare);
-            if other == number {
-                return Some(decoded);
             }
-            state = self.lock();
-            state.ready.insert(other, decoded);
+            if state.ended && state.next <= number {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
+}
+
+impl<'a> Cutter<'a> {
+    fn cut(&mut self, segments: &'a [Segment<'a>]) -> Cut {
+        while let Some(segment) = segments.get(self.segment) {
+            let frames = self.frames.get_or_insert_with(|| Frames::new(&segment.contents));
+            let start = frames.offset();
+            self.near = bring_near(&segment.contents, self.near, start + PIECE);
+            let mut payloads = Vec::with_capacity(PIECE / 512);
+            while frames.offset() - start < PIECE {
+                match frames.read() {
+                    Ok(Some(payload)) => payloads.push(payload),
+                    Ok(None) => break,
+                    // What was read before it is a piece; then it is met again.
+                    Err(_) if !payloads.is_empty() => break,
+                    Err(torn) => return self.end_torn(segments, torn),
+                }
+            }
+            if !payloads.is_empty() {
+                return Cut::Piece(Piece { segment: self.segment, payloads });
+            }
+            *self = Self { segment: self.segment + 1, ..Self::default() };
+        }
+        Cut::End
+    }
+
+    /// The end of a segment that grows may be missing, and nothing else.
+    fn end_torn(&self, segments: &[Segment<'_>], torn: Torn) -> Cut {
+        let segment = &segments[self.segment];
+        let last = self.segment + 1 == segments.len();
+        if torn.is_cut && segment.file.grows && last {
+            Cut::Torn((segment.contents.len() - torn.offset) as u64)
+        } else {
+            Cut::Failed(torn.error(&segment.file.path).into())
+        }
+    }
+}
+
+/// Reads a part of a segment once, line by line of the cache, for which the processor need not wait: whoever hops from
+/// header to header waits for each. Answers with where it ended.
+fn bring_near(contents: &[u8], start: usize, end: usize) -> usize {
+    const LINE: usize = 64;
+    let end = end.min(contents.len());
+    let lines = contents.get(start..end).unwrap_or_default().iter().step_by(LINE);
+    std::hint::black_box(lines.fold(0, |touched, byte| touched ^ byte));
+    end.max(start)
 }
 
 fn apply_in_order(corpus: &mut Corpus, shared: &Shared<'_>) -> Result<(), ReplayError> {
@@ -260,7 +301,7 @@ fn apply_in_order(corpus: &mut Corpus, shared: &Shared<'_>) -> Result<(), Replay
 /// Answers how many bytes at the end are no whole record yet.
 fn apply_all(corpus: &mut Corpus, segments: &[Segment<'_>], threads: usize) -> Result<u64, ReplayError> {
     let state = State {
-        cutter: Cutter { segment: 0, frames: None },
+        cutter: Some(Cutter::default()),
         next: 0,
         applied: 0,
         ready: BTreeMap::new(),

@@ -140,10 +140,17 @@ impl Commits {
     /// The index of a commit that may be only named so far.
     #[inline]
     pub(super) fn named(&mut self, hash: &CommitHash) -> Index {
-        if let Some(index) = self.find(hash) {
-            return index;
+        let (rows, bytes, new) = (&self.rows, hash.as_bytes(), self.rows.len() as u32);
+        let (index, is_new) =
+            self.table.find_or_insert(hash_of(bytes), new, |index| rows[index as usize].hash == *bytes);
+        if is_new {
+            self.push_named(hash);
         }
-        let index = self.rows.len() as u32;
+        index
+    }
+
+    /// A row of a commit of which nothing else is known.
+    fn push_named(&mut self, hash: &CommitHash) {
         self.rows.push(Row {
             span: Span::default(),
             committed: 0,
@@ -159,15 +166,13 @@ impl Commits {
             flags: 0,
         });
         self.unknown += 1;
-        self.table.insert(hash_of(hash.as_bytes()), index);
-        index
     }
 
     /// Looks where the commits of a batch and their parents are to be found, all at once: nearly all the time of finding
     /// one goes into waiting for memory.
     pub(super) fn warm(&self, batch: &Batch<'_>) {
         let own = batch.commits.iter().map(|draft| &draft.hash);
-        let named = own.chain(&batch.parents).chain(batch.refs.iter().map(|(_, hash)| hash));
+        let named = own.chain(&batch.parents).chain(batch.refs.iter().map(|draft| &draft.hash));
         let mut touched = 0;
         for index in named.filter_map(|hash| self.table.first(hash_of(hash.as_bytes()))) {
             touched ^= self.rows.get(index as usize).map_or(0, |row| row.flags);

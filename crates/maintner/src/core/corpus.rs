@@ -14,7 +14,7 @@ use super::{
     gerrit::{self, Around, Gerrit},
     github::{self, Github},
     payloads::Payloads,
-    strings::{Name, Strings},
+    strings::Strings,
     wire::DecodeError,
 };
 
@@ -74,15 +74,20 @@ impl Corpus {
         self.payloads.attach(bytes)
     }
 
-    /// Has room for about so many more bytes of log.
+    /// Has room for about so many more bytes of log. Memory that is not needed after all is never touched, and so none.
     pub fn reserve(&mut self, bytes: u64) {
-        self.commits.reserve(usize::try_from(bytes / 1000).unwrap_or(0));
+        let bytes = usize::try_from(bytes).unwrap_or(0);
+        self.commits.reserve(bytes / 1000);
+        self.github.reserve(bytes / 1000);
     }
 
     /// Applies mutations that were taken apart, whose bytes lie in an attached piece.
     pub fn apply_batch(&mut self, batch: &Batch<'_>) {
         self.statistics.mutations += batch.mutations();
+        self.strings.begin(&batch.texts);
         self.commits.warm(batch);
+        self.github.warm(&self.strings, batch);
+        self.gerrit.warm(&self.strings, batch);
         for step in &batch.steps {
             match step {
                 Step::Commit(at) => self.apply_commits(batch, &(*at..at + 1), 0),
@@ -104,7 +109,7 @@ impl Corpus {
                     self.statistics.malformed +=
                         self.github.apply_repository(&mut self.strings, batch, draft);
                 }
-                Step::Git { repository, refs, gone } => self.apply_refs(batch, *repository, refs, gone),
+                Step::Git { repository, refs, gone } => self.apply_refs(batch, repository, refs, gone),
                 Step::Result(at) => {
                     let known = self.builds.add(&mut self.strings, &batch.results[*at as usize]);
                     self.statistics.malformed += u64::from(!known);
@@ -132,21 +137,21 @@ impl Corpus {
     fn apply_change_refs(&mut self, batch: &Batch<'_>, project: u32, refs: &Part, gone: &Part) {
         let (state, mut around) = self.gerrit_around();
         for name in part(&batch.gone, gone) {
-            state.delete_ref(&mut around, project, name.bytes);
+            state.delete_ref(&mut around, project, name);
         }
-        for (name, hash) in part(&batch.refs, refs) {
-            state.set_ref(&mut around, project, name.bytes, *hash);
+        for draft in part(&batch.refs, refs) {
+            state.set_ref(&mut around, project, draft);
         }
     }
 
-    fn apply_refs(&mut self, batch: &Batch<'_>, repository: Name<'_>, refs: &Part, gone: &Part) {
-        let text = |name: Name<'_>| String::from_utf8_lossy(name.bytes).into_owned();
+    fn apply_refs(&mut self, batch: &Batch<'_>, repository: &[u8], refs: &Part, gone: &Part) {
+        let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
         let known = self.repositories.entry(text(repository)).or_default();
         for name in part(&batch.gone, gone) {
-            known.remove(&text(*name));
+            known.remove(&text(name));
         }
-        for (name, hash) in part(&batch.refs, refs) {
-            known.insert(text(*name), *hash);
+        for draft in part(&batch.refs, refs) {
+            known.insert(text(draft.name), draft.hash);
         }
     }
 

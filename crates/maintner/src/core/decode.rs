@@ -13,11 +13,12 @@ use prost::Message as _;
 use types::CommitHash;
 
 use super::{
+    gerrit::ChangeRef,
     github::ReviewCommentCell,
     notes::{self, Note},
     parse::scan_commit,
     payloads::Span,
-    strings::Name,
+    strings::{Name, Texts},
     wire::{DecodeError, Fields},
 };
 
@@ -44,10 +45,11 @@ pub struct Batch<'a> {
     pub(super) commits: Vec<CommitDraft<'a>>,
     pub(super) parents: Vec<CommitHash>,
     pub(super) notes: Vec<Note<'a>>,
-    pub(super) refs: Vec<(Name<'a>, CommitHash)>,
-    pub(super) gone: Vec<Name<'a>>,
+    pub(super) refs: Vec<RefDraft<'a>>,
+    pub(super) gone: Vec<&'a [u8]>,
     pub(super) inline: Vec<InlineDraft<'a>>,
     pub(super) results: Vec<BuildResult>,
+    pub(super) texts: Texts<'a>,
     mutations: u64,
 }
 
@@ -65,7 +67,7 @@ pub(super) enum Step<'a> {
         inline: Part,
     },
     Git {
-        repository: Name<'a>,
+        repository: &'a [u8],
         refs: Part,
         gone: Part,
     },
@@ -87,6 +89,15 @@ pub(super) struct CommitDraft<'a> {
     pub(super) committed: i64,
     pub(super) parents: Part,
     pub(super) notes: Part,
+}
+
+/// A ref, and where it stands now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RefDraft<'a> {
+    pub(super) name: &'a [u8],
+    pub(super) hash: CommitHash,
+    /// If it is one of a change at a Gerrit: which, and what of it.
+    pub(super) change: Option<(u32, ChangeRef)>,
 }
 
 /// An inline comment of a change.
@@ -167,6 +178,7 @@ impl<'a> Batch<'a> {
             gone,
             inline,
             results,
+            texts,
             mutations,
         } = self;
         steps.clear();
@@ -186,6 +198,7 @@ impl<'a> Batch<'a> {
         gone.clear();
         inline.clear();
         results.clear();
+        texts.clear();
         *mutations = 0;
     }
 
@@ -262,12 +275,22 @@ impl<'a> Batch<'a> {
             self.parents.truncate(parents);
             return Ok(false);
         };
-        notes::read(header.author, header.message, |note| self.notes.push(note));
+        notes::read(header.author, header.message, |mut note| {
+            for name in note.names().into_iter().flatten() {
+                *name = self.texts.name(name.bytes);
+            }
+            self.notes.push(note);
+        });
+        let author = self.texts.name(header.author.name);
+        // Most commits were committed by their author, or by whom the one before was: NoteDb's are by Gerrit itself.
+        let before = self.commits.last().map(|draft| draft.committer);
+        let same = [Some(author), before].into_iter().flatten();
+        let committer = same.into_iter().find(|name| name.bytes == header.committer.name);
         self.commits.push(CommitDraft {
             hash,
             span: payload.span(message),
-            author: Name::new(header.author.name),
-            committer: Name::new(header.committer.name),
+            author,
+            committer: committer.unwrap_or_else(|| self.texts.name(header.committer.name)),
             committed: header.committer.seconds,
             parents: since(&self.parents, parents),
             notes: since(&self.notes, notes),

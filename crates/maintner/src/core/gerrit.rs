@@ -7,6 +7,7 @@ mod comments;
 mod fold;
 mod view;
 mod votes;
+mod warm;
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{
     commits::{Commits, Index},
+    decode::RefDraft,
     parse::parse_number,
     payloads::Payloads,
     pool::{List, Pool},
@@ -171,13 +173,14 @@ fn change_ref(number: u32, patch_set: Option<u32>) -> String {
 }
 
 /// What a ref of a change names.
-enum ChangeRef {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ChangeRef {
     Meta,
     PatchSet(u32),
 }
 
 /// `refs/changes/34/1234/meta` and `refs/changes/34/1234/5`.
-fn parse_change_ref(name: &[u8]) -> Option<(u32, ChangeRef)> {
+pub(super) fn parse_change_ref(name: &[u8]) -> Option<(u32, ChangeRef)> {
     let mut parts = name.strip_prefix(b"refs/changes/")?.splitn(3, |byte| *byte == b'/');
     let (_, number, last) = (parts.next()?, parts.next()?, parts.next()?);
     let positive = |text: &[u8]| {
@@ -259,8 +262,9 @@ impl State {
     }
 
     /// A ref stands at a commit now.
-    pub(super) fn set_ref(&mut self, around: &mut Around<'_>, project: u32, name: &[u8], hash: CommitHash) {
-        let Some((number, what)) = parse_change_ref(name) else {
+    pub(super) fn set_ref(&mut self, around: &mut Around<'_>, project: u32, draft: &RefDraft<'_>) {
+        let RefDraft { name, hash, change } = *draft;
+        let Some((number, what)) = change else {
             let name = &*String::from_utf8_lossy(name);
             if OWN_REFS.iter().any(|own| name.starts_with(own)) {
                 return;

@@ -3,6 +3,7 @@
 mod apply;
 pub mod diff;
 mod view;
+mod warm;
 
 use std::collections::BTreeMap;
 

@@ -73,6 +73,23 @@ pub(super) enum Note<'a> {
     },
 }
 
+impl<'a> Note<'a> {
+    /// Its texts.
+    pub(super) fn names(&mut self) -> [Option<&mut Name<'a>>; 2] {
+        match self {
+            Note::Head { tag: name, .. }
+            | Note::Branch(name)
+            | Note::Topic(name)
+            | Note::Hashtags(name)
+            | Note::Attention { who: name, .. }
+            | Note::Role { who: name, .. }
+            | Note::Issue { repository: name, .. } => [Some(name), None],
+            Note::Vote { label, voter, .. } => [Some(label), Some(voter)],
+            Note::Commit(_) | Note::Status(_) | Note::Private(_) | Note::WorkInProgress(_) => [None, None],
+        }
+    }
+}
+
 /// How a vote is written, which says how long it counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum VoteKind {
@@ -86,26 +103,60 @@ pub(super) enum VoteKind {
 
 /// Tells all that a commit with this signature and message says.
 pub(super) fn read<'a>(author: Signature<'a>, message: &'a [u8], mut tell: impl FnMut(Note<'a>)) {
-    match footers(author, message) {
-        Some(footers) => read_footers(author, footers, tell),
-        None => issues(message, |repository, number| {
-            tell(Note::Issue { repository: Name::new(repository), number });
-        }),
+    if is_account(author) {
+        let mut lines = [&b""[..]; MOST_LINES];
+        let few = last_lines(message.trim_ascii_end(), &mut lines);
+        if let Some(lines) = few.and_then(|count| lines.get(..count)) {
+            if lines.iter().any(|line| line.starts_with(PATCH_SET)) {
+                return read_footers(author, || pairs(lines.iter().rev().copied()), tell);
+            }
+        } else if let Some(footers) = footers(author, message) {
+            return read_footers(author, || pairs(self::lines(footers)), tell);
+        }
     }
+    issues(message, |repository, number| {
+        tell(Note::Issue { repository: Name::new(repository), number });
+    });
+}
+
+/// Nearly all commits of NoteDb have no more footers.
+const MOST_LINES: usize = 24;
+/// Every commit of NoteDb has this footer.
+const PATCH_SET: &[u8] = b"Patch-set: ";
+
+/// Finds the lines of the last paragraph, the last line first, and says how many they are; nothing if they are many.
+fn last_lines<'a>(text: &'a [u8], lines: &mut [&'a [u8]; MOST_LINES]) -> Option<usize> {
+    let (mut end, mut count) = (text.len(), 0);
+    loop {
+        let start = memchr::memrchr(b'\n', &text[..end]).map_or(0, |at| at + 1);
+        if start == end {
+            return Some(count);
+        }
+        *lines.get_mut(count)? = &text[start..end];
+        count += 1;
+        if start == 0 {
+            return Some(count);
+        }
+        end = start - 1;
+    }
+}
+
+/// Whether a commit is of an account of Gerrit, as those of NoteDb are.
+fn is_account(author: Signature<'_>) -> bool {
+    let email = author.email();
+    let account = memchr::memchr(b'@', email).map_or(&b""[..], |at| &email[..at]);
+    !account.is_empty() && account.iter().all(u8::is_ascii_digit)
 }
 
 /// The footers of a commit of NoteDb; nothing if it is another.
 pub(super) fn footers<'a>(author: Signature<'a>, message: &'a [u8]) -> Option<&'a [u8]> {
-    let email = author.email();
-    let account = memchr::memchr(b'@', email).map_or(&b""[..], |at| &email[..at]);
-    let is_account = !account.is_empty() && account.iter().all(u8::is_ascii_digit);
-    if !is_account {
+    if !is_account(author) {
         return None;
     }
     let whole = message.trim_ascii_end();
     let start = last_paragraph(whole);
     let paragraph = &whole[start..];
-    lines(paragraph).any(|line| line.starts_with(b"Patch-set: ")).then_some(paragraph)
+    lines(paragraph).any(|line| line.starts_with(PATCH_SET)).then_some(paragraph)
 }
 
 /// Where the last paragraph begins.
@@ -134,16 +185,21 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// The key and the value of each footer.
-pub(super) fn pairs(footers: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    lines(footers).filter_map(|line| {
-        let colon = memchr::memchr(b':', line)?;
+fn pairs<'a>(lines: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    lines.filter_map(|line| {
+        // Keys are short: a search for long texts would take longer to begin.
+        let colon = line.iter().position(|byte| *byte == b':')?;
         Some((&line[..colon], line[colon + 1..].trim_ascii()))
     })
 }
 
-fn read_footers<'a>(author: Signature<'a>, footers: &'a [u8], mut tell: impl FnMut(Note<'a>)) {
+fn read_footers<'a, P: Iterator<Item = (&'a [u8], &'a [u8])>>(
+    author: Signature<'a>,
+    pairs: impl Fn() -> P,
+    mut tell: impl FnMut(Note<'a>),
+) {
     let (mut patch_set, mut tag) = (0, &b""[..]);
-    for (key, value) in pairs(footers) {
+    for (key, value) in pairs() {
         match key {
             b"Patch-set" => patch_set = first_number(value),
             b"Tag" => tag = value,
@@ -151,7 +207,7 @@ fn read_footers<'a>(author: Signature<'a>, footers: &'a [u8], mut tell: impl FnM
         }
     }
     tell(Note::Head { patch_set, tag: Name::new(tag) });
-    for (key, value) in pairs(footers) {
+    for (key, value) in pairs() {
         if let Some(note) = note(author, key, value) {
             tell(note);
         }
@@ -373,6 +429,19 @@ mod tests {
         // Nor is the commit of a person without an account one of NoteDb.
         let person = Signature { name: b"Eve <eve@example.com>", ..AUTHOR };
         assert_eq!(footers(person, message.as_bytes()), None);
+    }
+
+    #[test]
+    fn a_commit_with_many_footers_reads_as_one_with_few() {
+        let few = "Update patch set 2\n\nPatch Set 2:\n\n(1 comment)\n\nPatch-set: 2\nReviewer: A <7@s>\n";
+        let read = notes(few);
+        assert_eq!(read.len(), 2);
+        for more in [1, MOST_LINES - 3, MOST_LINES - 2, MOST_LINES, 200] {
+            let many = format!("{few}{}", "Groups: none\n".repeat(more));
+            assert_eq!(notes(&many), read, "{more} more lines");
+        }
+        assert_eq!(notes("Patch-set: 3"), [Note::Head { patch_set: 3, tag: Name::new(b"") }]);
+        assert_eq!(notes(""), []);
     }
 
     #[test]

@@ -80,6 +80,15 @@ pub(super) fn scan_commit(
 ) -> Result<Header<'_>, ParseCommitError> {
     let (mut tree, mut author, mut committer) = (None, None, None);
     let mut rest = raw;
+    // The first lines have a length that is known, in all but odd commits.
+    if let Some((line, after)) = fixed_line(rest, b"tree ") {
+        tree = Some(hash(line)?);
+        rest = after;
+    }
+    while let Some((line, after)) = fixed_line(rest, b"parent ") {
+        parent(hash(line)?);
+        rest = after;
+    }
     let message = loop {
         let end = memchr::memchr(b'\n', rest).ok_or(ParseCommitError("no end of the headers"))?;
         let line = &rest[..end];
@@ -104,6 +113,12 @@ pub(super) fn scan_commit(
         committer: committer.ok_or(ParseCommitError("no committer"))?,
         message,
     })
+}
+
+/// What follows a key in the first line, and what follows the line, if that is as long as one with a hash.
+fn fixed_line<'a>(text: &'a [u8], key: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let (value, rest) = text.strip_prefix(key)?.split_at_checked(40)?;
+    Some((value, rest.strip_prefix(b"\n")?))
 }
 
 fn hash(text: &[u8]) -> Result<CommitHash, ParseCommitError> {
@@ -137,8 +152,10 @@ pub(super) fn parse_hash(text: &[u8]) -> Option<CommitHash> {
 /// `Name <email> 1700000000 +0100`, read from the right, since names may hold anything.
 fn signature(text: &[u8]) -> Result<Signature<'_>, ParseCommitError> {
     let bad = ParseCommitError("a person without a time");
-    let zone = memchr::memrchr(b' ', text).ok_or(bad)?;
-    let time = memchr::memrchr(b' ', &text[..zone]).ok_or(bad)?;
+    let last_space = |text: &[u8]| text.iter().rposition(|byte| *byte == b' ');
+    // What follows the name is short: a search for long texts would take longer to begin.
+    let zone = last_space(text).ok_or(bad)?;
+    let time = last_space(&text[..zone]).ok_or(bad)?;
     let seconds = parse_number(&text[time + 1..zone]).ok_or(bad)?;
     let zone_minutes = parse_number(&text[zone + 1..]).map_or(0, |zone| zone / 100 * 60 + zone % 100);
     Ok(Signature { name: &text[..time], seconds, zone_minutes: zone_minutes.clamp(-6000, 6000) as i32 })
@@ -152,9 +169,22 @@ pub(super) fn parse_number(text: &[u8]) -> Option<i64> {
         _ => (false, text),
     };
     let mut number = 0i64;
-    for digit in digits {
-        let value = digit.wrapping_sub(b'0');
-        number = number.checked_mul(10)?.checked_add(i64::from(value)).filter(|_| value < 10)?;
+    if digits.len() <= 16 {
+        // So few fit, whatever bytes they are.
+        let mut bad = false;
+        for digit in digits {
+            let value = digit.wrapping_sub(b'0');
+            bad |= value > 9;
+            number = number * 10 + i64::from(value);
+        }
+        if bad {
+            return None;
+        }
+    } else {
+        for digit in digits {
+            let value = digit.wrapping_sub(b'0');
+            number = number.checked_mul(10)?.checked_add(i64::from(value)).filter(|_| value < 10)?;
+        }
     }
     (!digits.is_empty()).then_some(if negative { -number } else { number })
 }

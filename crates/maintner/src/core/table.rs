@@ -15,11 +15,21 @@ pub(super) struct Table {
     used: usize,
 }
 
-/// The slots of a table, in memory of our own or in a snapshot.
+/// A table of at least so many slots has a mapping of its own.
+const LARGE: usize = 1 << 17;
+
+/// The slots of a table: few in memory of our own, many in a mapping, which may be one of a snapshot.
 #[derive(Debug)]
 enum Slots {
     Own(Vec<u64>),
-    Frozen(Section),
+    Mapped(Section),
+}
+
+impl Slots {
+    fn free(len: usize) -> Self {
+        let section = if len >= LARGE { Section::zeros(len * size_of::<u64>()).ok() } else { None };
+        section.map_or_else(|| Self::Own(vec![0; len]), Self::Mapped)
+    }
 }
 
 impl Default for Slots {
@@ -35,7 +45,7 @@ impl Deref for Slots {
     fn deref(&self) -> &[u64] {
         match self {
             Self::Own(slots) => slots,
-            Self::Frozen(section) => <[u64]>::ref_from_bytes(section).unwrap_or_default(),
+            Self::Mapped(section) => <[u64]>::ref_from_bytes(section).unwrap_or_default(),
         }
     }
 }
@@ -45,7 +55,7 @@ impl DerefMut for Slots {
     fn deref_mut(&mut self) -> &mut [u64] {
         match self {
             Self::Own(slots) => slots,
-            Self::Frozen(section) => <[u64]>::mut_from_bytes(section).unwrap_or_default(),
+            Self::Mapped(section) => <[u64]>::mut_from_bytes(section).unwrap_or_default(),
         }
     }
 }
@@ -53,7 +63,7 @@ impl DerefMut for Slots {
 impl Table {
     /// The table of so many entries in a section of a snapshot. Nothing if it is none.
     pub(super) fn thaw(section: Section, used: usize) -> Option<Self> {
-        let slots = Slots::Frozen(section);
+        let slots = Slots::Mapped(section);
         let len = slots.len();
         let is_table = len == 0 && used == 0 || len.is_power_of_two() && used * 4 <= len * 3;
         is_table.then_some(Self { slots, used })
@@ -96,6 +106,28 @@ impl Table {
         (slots[hash as u32 as usize & mask] as u32).checked_sub(1)
     }
 
+    /// The entry with this hash for which `is` says yes; if there is none, `new` becomes one. Answers also whether it
+    /// did.
+    #[inline]
+    pub(super) fn find_or_insert(&mut self, hash: u64, new: u32, is: impl Fn(u32) -> bool) -> (u32, bool) {
+        if (self.used + 1) * 4 > self.slots.len() * 3 {
+            self.resize((self.slots.len() * 2).max(16));
+        }
+        let slots: &mut [u64] = &mut self.slots;
+        let mask = slots.len() - 1;
+        let mut at = hash as u32 as usize & mask;
+        while slots[at] != 0 {
+            let slot = slots[at];
+            if (slot >> 32) as u32 == hash as u32 && is(slot as u32 - 1) {
+                return (slot as u32 - 1, false);
+            }
+            at = (at + 1) & mask;
+        }
+        slots[at] = hash << 32 | u64::from(new + 1);
+        self.used += 1;
+        (new, true)
+    }
+
     /// Adds an entry that is not in the table yet.
     pub(super) fn insert(&mut self, hash: u64, index: u32) {
         if (self.used + 1) * 4 > self.slots.len() * 3 {
@@ -106,7 +138,7 @@ impl Table {
     }
 
     fn resize(&mut self, len: usize) {
-        let old = std::mem::replace(&mut self.slots, Slots::Own(vec![0; len]));
+        let old = std::mem::replace(&mut self.slots, Slots::free(len));
         for slot in old.iter().filter(|slot| **slot != 0) {
             self.place(*slot);
         }
@@ -158,7 +190,10 @@ mod tests {
         }
         for index in 0..1000 {
             assert_eq!(table.find(hash(index), |other| other == index), Some(index));
+            assert_eq!(table.find_or_insert(hash(index), 9999, |other| other == index), (index, false));
         }
+        assert_eq!(table.find_or_insert(hash(1000), 1000, |other| other == 1000), (1000, true));
+        assert_eq!(table.find(hash(1000), |other| other == 1000), Some(1000));
         assert_eq!(table.find(5, |other| other == 5000), None);
     }
 

@@ -64,6 +64,16 @@ impl<'a> Fields<'a> {
 
     #[inline]
     pub(super) fn varint(&mut self) -> Result<u64, DecodeError> {
+        match self.0 {
+            [first, rest @ ..] if *first < 0x80 => {
+                self.0 = rest;
+                Ok(u64::from(*first))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, DecodeError> {
         let mut number = 0;
         for (at, byte) in self.0.iter().take(10).enumerate() {
             if at == 9 && *byte > 1 {

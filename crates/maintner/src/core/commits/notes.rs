@@ -82,8 +82,9 @@ pub(super) fn pack(note: &Note<'_>, strings: &mut Strings, words: &mut Rows<u64>
         Note::Attention { who, add } => word(ATTENTION, add.into(), text(who)),
         Note::Role { who, role } => word(ROLE, role as u32, text(who)),
         Note::Issue { repository, number } => {
-            let lower = repository.bytes.to_ascii_lowercase();
-            word(ISSUE, text(Name::new(&lower)), number)
+            let is_lower = !repository.bytes.iter().any(u8::is_ascii_uppercase);
+            let lower = if is_lower { Vec::new() } else { repository.bytes.to_ascii_lowercase() };
+            word(ISSUE, text(if is_lower { repository } else { Name::new(&lower) }), number)
         }
         Note::Vote { label, value, voter, kind } => {
             let kind = match kind {

@@ -3,10 +3,10 @@
 use api::maintpb::GerritComment;
 use prost::Message as _;
 
-use super::{Batch, InlineDraft, Payload, Step, since};
+use super::{Batch, InlineDraft, Payload, RefDraft, Step, since};
 use crate::core::{
+    gerrit::parse_change_ref,
     parse::parse_hash,
-    strings::Name,
     wire::{DecodeError, Fields},
 };
 
@@ -50,7 +50,7 @@ impl<'a> Batch<'a> {
             malformed += u64::from(!good);
         }
         let step = Step::Gerrit {
-            project: Name::new(project),
+            project: self.texts.name(project),
             commits: since(&self.commits, commits),
             refs: since(&self.refs, refs),
             gone: since(&self.gone, gone),
@@ -78,7 +78,7 @@ impl<'a> Batch<'a> {
             malformed += u64::from(!good);
         }
         let (refs, gone) = (since(&self.refs, refs), since(&self.gone, gone));
-        self.finish(repository, Step::Git { repository: Name::new(repository), refs, gone }, malformed);
+        self.finish(repository, Step::Git { repository, refs, gone }, malformed);
         Ok(())
     }
 
@@ -103,7 +103,7 @@ impl<'a> Batch<'a> {
             }
         }
         let hash = parse_hash(hash).filter(|_| !name.is_empty());
-        self.refs.extend(hash.map(|hash| (Name::new(name), hash)));
+        self.refs.extend(hash.map(|hash| RefDraft { name, hash, change: parse_change_ref(name) }));
         Ok(hash.is_some())
     }
 
@@ -121,13 +121,14 @@ impl<'a> Batch<'a> {
         // What cannot be read again is none.
         let change = change.filter(|_| !uuid.is_empty() && GerritComment::decode(message).is_ok());
         let span = payload.span(message);
-        self.inline.extend(change.map(|change| InlineDraft { change, uuid: Name::new(uuid), span }));
+        let uuid = self.texts.name(uuid);
+        self.inline.extend(change.map(|change| InlineDraft { change, uuid, span }));
         Ok(change.is_some())
     }
 
     fn add_gone(&mut self, name: &'a [u8]) -> bool {
         if !name.is_empty() {
-            self.gone.push(Name::new(name));
+            self.gone.push(name);
         }
         !name.is_empty()
     }

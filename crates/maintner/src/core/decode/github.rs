@@ -6,7 +6,7 @@ use super::{Batch, Part, Payload, Step, since};
 use crate::core::{
     github::ReviewCommentCell,
     payloads::Span,
-    strings::Name,
+    strings::{Name, Texts},
     wire::{DecodeError, Fields, Value},
 };
 
@@ -163,21 +163,27 @@ impl<'a> IssueDraft<'a> {
     }
 
     /// Fields that are told once. Answers whether this was one.
-    fn set(&mut self, payload: Payload<'_>, number: u64, value: &'a [u8]) -> Result<bool, DecodeError> {
+    fn set(
+        &mut self,
+        texts: &mut Texts<'a>,
+        payload: Payload<'_>,
+        number: u64,
+        value: &'a [u8],
+    ) -> Result<bool, DecodeError> {
         match number {
-            1 => self.owner = Name::new(value),
-            2 => self.repository = Name::new(value),
-            4 => self.user = Some(user(value)?),
+            1 => self.owner = texts.name(value),
+            2 => self.repository = texts.name(value),
+            4 => self.user = Some(user(texts, value)?),
             5 => self.created = Some(timestamp(value)?),
             6 => self.updated = Some(timestamp(value)?),
             // An empty one says nothing: that a body was emptied can only be said by the other field.
             7 if !value.is_empty() && self.body.is_none() => self.body = Some(payload.span(value)),
             9 if !value.is_empty() => self.title = Some(payload.span(value)),
             14 => self.comments_synced = status(value)?,
-            18 => self.milestone.title = Name::new(value),
+            18 => self.milestone.title = texts.name(value),
             19 => self.closed = Some(bool_change(value)?),
             21 => self.closed_at = Some(timestamp(value)?),
-            22 => self.closed_by = Some(user(value)?),
+            22 => self.closed_by = Some(user(texts, value)?),
             25 => self.locked = Some(bool_change(value)?),
             27 => self.events_synced = status(value)?,
             30 => self.reviews_synced = status(value)?,
@@ -219,13 +225,13 @@ impl<'a> Batch<'a> {
                 (101, _) => repeated(value, |id| deleted.push(id))?,
                 (103, _) => repeated(value, |id| unsaid.push(id))?,
                 (_, Value::Bytes(bytes)) => match number {
-                    8 => self.comments.push(comment(payload, bytes)?),
-                    10 => self.users.push(user(bytes)?),
-                    24 => self.labels.push(label(bytes)?),
-                    26 => self.events.push(event(payload, bytes)?),
-                    29 => self.reviews.push(review(payload, bytes)?),
+                    8 => self.comments.push(comment(&mut self.texts, payload, bytes)?),
+                    10 => self.users.push(user(&mut self.texts, bytes)?),
+                    24 => self.labels.push(label(&mut self.texts, bytes)?),
+                    26 => self.events.push(event(&mut self.texts, payload, bytes)?),
+                    29 => self.reviews.push(review(&mut self.texts, payload, bytes)?),
                     102 => self.review_comments.push(review_comment(payload, bytes)?),
-                    _ => issue.set(payload, number, bytes).map(|_| ())?,
+                    _ => issue.set(&mut self.texts, payload, number, bytes).map(|_| ())?,
                 },
                 (_, Value::Number(value)) => issue.set_number(number, value as i64),
                 _ => {}
@@ -262,10 +268,10 @@ impl<'a> Batch<'a> {
         let mut fields = Fields(message);
         while let Some((number, value)) = fields.next()? {
             match number {
-                1 => draft.owner = Name::new(value.bytes()?),
-                2 => draft.repository = Name::new(value.bytes()?),
-                3 => self.labels.push(label(value.bytes()?)?),
-                4 => draft.milestones.push(milestone(value.bytes()?)?),
+                1 => draft.owner = self.texts.name(value.bytes()?),
+                2 => draft.repository = self.texts.name(value.bytes()?),
+                3 => self.labels.push(label(&mut self.texts, value.bytes()?)?),
+                4 => draft.milestones.push(milestone(&mut self.texts, value.bytes()?)?),
                 100 => draft.issues_synced = status(value.bytes()?)?,
                 101 => repeated(value, |id| draft.deleted_labels.push(id))?,
                 102 => repeated(value, |id| draft.deleted_milestones.push(id))?,
@@ -348,13 +354,13 @@ fn text_change(message: &[u8]) -> Result<&[u8], DecodeError> {
     Ok(changed)
 }
 
-fn user(message: &[u8]) -> Result<UserDraft<'_>, DecodeError> {
-    let (id, login) = label(message)?;
+fn user<'a>(texts: &mut Texts<'a>, message: &'a [u8]) -> Result<UserDraft<'a>, DecodeError> {
+    let (id, login) = label(texts, message)?;
     Ok(UserDraft { id, login })
 }
 
 /// A number and a text, in this order: labels, users, teams.
-fn label(message: &[u8]) -> Result<(i64, Name<'_>), DecodeError> {
+fn label<'a>(texts: &mut Texts<'a>, message: &'a [u8]) -> Result<(i64, Name<'a>), DecodeError> {
     let (mut id, mut name) = (0, &b""[..]);
     let mut fields = Fields(message);
     while let Some((number, value)) = fields.next()? {
@@ -364,16 +370,16 @@ fn label(message: &[u8]) -> Result<(i64, Name<'_>), DecodeError> {
             _ => {}
         }
     }
-    Ok((id, Name::new(name)))
+    Ok((id, texts.name(name)))
 }
 
-fn milestone(message: &[u8]) -> Result<MilestoneDraft<'_>, DecodeError> {
+fn milestone<'a>(texts: &mut Texts<'a>, message: &'a [u8]) -> Result<MilestoneDraft<'a>, DecodeError> {
     let mut draft = MilestoneDraft { id: 0, number: 0, title: empty(), closed: None };
     let mut fields = Fields(message);
     while let Some((number, value)) = fields.next()? {
         match number {
             1 => draft.id = value.number()?,
-            2 => draft.title = Name::new(value.bytes()?),
+            2 => draft.title = texts.name(value.bytes()?),
             3 => draft.closed = Some(bool_change(value.bytes()?)?),
             4 => draft.number = value.number()?,
             _ => {}
@@ -382,13 +388,17 @@ fn milestone(message: &[u8]) -> Result<MilestoneDraft<'_>, DecodeError> {
     Ok(draft)
 }
 
-fn comment<'a>(payload: Payload<'_>, message: &'a [u8]) -> Result<CommentDraft<'a>, DecodeError> {
+fn comment<'a>(
+    texts: &mut Texts<'a>,
+    payload: Payload<'_>,
+    message: &'a [u8],
+) -> Result<CommentDraft<'a>, DecodeError> {
     let mut draft = CommentDraft { id: 0, user: None, body: None, created: None, updated: None };
     let mut fields = Fields(message);
     while let Some((number, value)) = fields.next()? {
         match number {
             1 => draft.id = value.number()?,
-            2 => draft.user = Some(user(value.bytes()?)?),
+            2 => draft.user = Some(user(texts, value.bytes()?)?),
             3 => {
                 let body = Some(value.bytes()?).filter(|body| !body.is_empty());
                 draft.body = body.map(|body| payload.span(body));
@@ -401,13 +411,17 @@ fn comment<'a>(payload: Payload<'_>, message: &'a [u8]) -> Result<CommentDraft<'
     Ok(draft)
 }
 
-fn event<'a>(payload: Payload<'_>, message: &'a [u8]) -> Result<EventDraft<'a>, DecodeError> {
+fn event<'a>(
+    texts: &mut Texts<'a>,
+    payload: Payload<'_>,
+    message: &'a [u8],
+) -> Result<EventDraft<'a>, DecodeError> {
     let mut draft = EventDraft { id: 0, kind: empty(), actor: 0, created: None, span: payload.span(message) };
     let mut fields = Fields(message);
     while let Some((number, value)) = fields.next()? {
         match number {
             1 => draft.id = value.number()?,
-            2 => draft.kind = Name::new(value.bytes()?),
+            2 => draft.kind = texts.name(value.bytes()?),
             3 => draft.actor = value.number()?,
             4 => draft.created = Some(timestamp(value.bytes()?)?),
             _ => {}
@@ -416,7 +430,11 @@ fn event<'a>(payload: Payload<'_>, message: &'a [u8]) -> Result<EventDraft<'a>, 
     Ok(draft)
 }
 
-fn review<'a>(payload: Payload<'_>, message: &'a [u8]) -> Result<ReviewDraft<'a>, DecodeError> {
+fn review<'a>(
+    texts: &mut Texts<'a>,
+    payload: Payload<'_>,
+    message: &'a [u8],
+) -> Result<ReviewDraft<'a>, DecodeError> {
     let mut draft =
         ReviewDraft { id: 0, actor: 0, state: empty(), created: None, span: payload.span(message) };
     let mut fields = Fields(message);
@@ -425,7 +443,7 @@ fn review<'a>(payload: Payload<'_>, message: &'a [u8]) -> Result<ReviewDraft<'a>
             1 => draft.id = value.number()?,
             2 => draft.actor = value.number()?,
             3 => draft.created = Some(timestamp(value.bytes()?)?),
-            5 => draft.state = Name::new(value.bytes()?),
+            5 => draft.state = texts.name(value.bytes()?),
             _ => {}
         }
     }

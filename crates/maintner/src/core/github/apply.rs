@@ -65,9 +65,11 @@ impl State {
     /// The index of a user; their login is the last that was told.
     fn user(&mut self, strings: &mut Strings, draft: UserDraft<'_>) -> u32 {
         if let Some(at) = self.find_user(draft.id) {
-            let row = &mut self.users[at as usize];
-            if !draft.login.bytes.is_empty() && strings.text(row.login).as_bytes() != draft.login.bytes {
-                row.login = strings.intern(draft.login);
+            if !draft.login.bytes.is_empty() {
+                let (row, login) = (&mut self.users[at as usize], strings.intern(draft.login));
+                if row.login != login {
+                    row.login = login;
+                }
             }
             return at;
         }
