@@ -88,6 +88,24 @@ async fn a_question_is_answered_at_the_address_of_the_farm() {
     assert!(answer.objects.iter().any(|one| one.name == "commits" && one.count > 0), "{answer:?}");
     let refused = ask(channel).await.unwrap_err();
     assert_eq!(rpc::reason(&refused).as_deref(), Some("BAD_TOKEN"));
+    // So do the commands, from anywhere; also the questions of Go's programs.
+    let token = farm.data().join("token");
+    let nowhere = tempfile::tempdir().unwrap();
+    let elsewhere = |question: &[&str]| {
+        let farm = ["--farm", &farm.url, "--token-file", token.to_str().unwrap()];
+        std::process::Command::new(testkit::farm::binary("farmer"))
+            .args([&["maintner", question[0]], &farm[..], &question[1..]].concat())
+            .env_remove("FARMER_DATA")
+            .current_dir(nowhere.path())
+            .output()
+            .unwrap()
+    };
+    let commit = lines(&elsewhere(&["watch", "--once"]));
+    let commit = commit.iter().find_map(|line| line.strip_prefix("commit  ")).unwrap();
+    let (name, _) = commit.split_once(' ').unwrap();
+    let refs = lines(&elsewhere(&["query", "refs", name, "refs/heads/"]));
+    let (tip, _) = refs[0].split_once(' ').unwrap();
+    assert_eq!(lines(&elsewhere(&["query", "has-ancestor", tip, tip])), ["no"]);
 }
 
 #[tokio::test]

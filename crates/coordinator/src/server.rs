@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use api::{
+    apipb::maintner_service_server::MaintnerServiceServer,
     coordinator::{
         build_service_server::BuildServiceServer, enrolment_service_server::EnrolmentServiceServer,
         farm_service_server::FarmServiceServer, gomote_service_server::GomoteServiceServer,
@@ -10,7 +11,7 @@ use api::{
     },
     maintner::{
         mutation_service_client::MutationServiceClient, mutation_service_server::MutationServiceServer,
-        query_service_client::QueryServiceClient, query_service_server::QueryServiceServer,
+        query_service_server::QueryServiceServer,
     },
 };
 use pages::{NavEntry, Options};
@@ -290,7 +291,7 @@ async fn ground(config: &Config, tasks: &Tasks) -> Result<Ground, BindError> {
             .map_err(|source| BindError::Peer { url: url.to_owned(), source })
     };
     let log = connect(&config.maintnerd)?;
-    let queries = Queries(QueryServiceClient::new(log.clone()).max_decoding_message_size(rpc::MAX_MESSAGE));
+    let queries = Queries::new(&log);
     let maintnerd = MutationServiceClient::new(log).max_decoding_message_size(rpc::MAX_MESSAGE);
     let mirror = Mirror::new(connect(&config.gitmirror)?);
     let records = Arc::new(SqlRecords(database.clone()));
@@ -382,7 +383,8 @@ async fn bind_public(
         .grpc(MachineServiceServer::new(services.2).max_decoding_message_size(rpc::MAX_MESSAGE))
         .grpc(GomoteServiceServer::new(gomote).max_decoding_message_size(rpc::MAX_MESSAGE))
         .grpc(MutationServiceServer::new(mutations))
-        .grpc(QueryServiceServer::new(queries))
+        .grpc(QueryServiceServer::new(queries.clone()))
+        .grpc(MaintnerServiceServer::new(queries))
         .grpc(WhyServiceServer::new(Why { source: source.clone() }))
         .http(pages::router(Arc::new(source), options).merge(config.pages.clone()));
     Ok(server.bind(config.listen_public).await?)

@@ -85,7 +85,8 @@ impl Location {
         }
     }
 
-    fn channel(&self) -> anyhow::Result<rpc::Channel> {
+    /// A channel to its address with our token, which connects when it is first used.
+    pub(crate) fn channel(&self) -> anyhow::Result<rpc::Channel> {
         let channel = rpc::connect(&self.url, None).with_context(|| format!("connect to `{}`", self.url))?;
         Ok(channel.with_bearer(&self.token))
     }

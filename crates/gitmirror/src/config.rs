@@ -95,6 +95,8 @@ pub struct RepositoryConfig {
     pub push_to: Vec<Origin>,
     /// The project at a Gerrit that it is, `host/project`. Only told on; what of its changes is mirrored, `also` says.
     pub gerrit_project: Option<String>,
+    /// Where that Gerrit's REST API is. Only told on.
+    pub gerrit_url: Option<String>,
 }
 
 /// Where a Gerrit keeps changes: patch sets and the state of each.
@@ -110,6 +112,7 @@ impl RepositoryConfig {
             also: Vec::new(),
             push_to: Vec::new(),
             gerrit_project: None,
+            gerrit_url: None,
         }
     }
 
@@ -129,6 +132,7 @@ impl RepositoryConfig {
             also: gerrit_project.iter().map(|_| CHANGES.to_owned()).collect(),
             push_to,
             gerrit_project,
+            gerrit_url: repository.gerrit.as_ref().map(|gerrit| gerrit.url.clone()),
             ..Self::new(repository.name.clone(), origin)
         })
     }

@@ -187,6 +187,7 @@ fn describe(repository: &Repository) -> api::gitmirror::Repository {
         default_branch: status.default_branch,
         fetched_at: status.fetched_at.map(rpc::timestamp),
         gerrit_project: repository.config.gerrit_project.clone().unwrap_or_default(),
+        gerrit_url: repository.config.gerrit_url.clone().unwrap_or_default(),
     }
 }
 

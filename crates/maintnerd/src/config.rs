@@ -62,6 +62,8 @@ pub struct Limits {
     pub github_pace: Duration,
     /// The pause after something woke us and GitHub did not show it yet; it doubles.
     pub github_expect: Duration,
+    /// The pause between two looks at what Gerrit says of votes.
+    pub votes: Duration,
     /// A leader of the log in a bucket that is not heard of for so long is taken to be dead.
     pub lease: Duration,
 }
@@ -77,6 +79,7 @@ impl Default for Limits {
             audit_again: Duration::from_secs(5),
             github_pace: Duration::from_millis(100),
             github_expect: Duration::from_secs(1),
+            votes: Duration::from_secs(15),
             lease: Duration::from_secs(30),
         }
     }

@@ -13,7 +13,7 @@ use maintner::{Corpus, core::Project};
 
 pub(crate) use dashboard::{DashboardError, dashboard};
 pub(crate) use releases::{TooFewReleases, supported};
-pub(crate) use work::find_work;
+pub(crate) use work::{ANSWERS, ASKS, find_work, waits};
 
 /// Where the project's changes are reviewed.
 const HOST: &str = "go.googlesource.com";

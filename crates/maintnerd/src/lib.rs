@@ -3,6 +3,7 @@
 mod audit;
 mod config;
 mod events;
+mod gerrit;
 mod github;
 mod golang;
 mod grpc;
@@ -14,6 +15,7 @@ mod notes;
 mod server;
 mod sources;
 mod subject;
+mod votes;
 
 pub use self::github::GithubRepository;
 pub use config::{Config, Limits};

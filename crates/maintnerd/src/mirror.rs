@@ -134,6 +134,7 @@ impl Mirror {
     pub(crate) async fn list(&self) -> Result<Vec<Repository>, Status> {
         let listed = self.client.clone().list_repositories(ListRepositoriesRequest {}).await?.into_inner();
         self.subjects.learn(&listed.repositories);
+        self.sources.learn(&listed.repositories);
         Ok(listed.repositories)
     }
 

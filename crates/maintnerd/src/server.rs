@@ -11,18 +11,21 @@ use api::{
 use maintner::log::{Bucket, FolderBucket, ObjectBucket, OpenBucketError, OpenError, SharedLog};
 use rpc::{Bound, Channel, ConnectError};
 use runtime::Tasks;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     audit::Auditor,
     config::Config,
     events,
+    gerrit::Gerrits,
     github::{self, Around, Hub, Source, Wakes},
     grpc::{CompatApi, MutationApi, QueryApi, Readers, SharedFrames},
     ledger::{Ledger, OpenLedgerError},
     logs::logs_router,
     mirror::Mirror,
     sources::Sources,
+    votes::Votes,
 };
 
 /// What is done must be durable before the process ends; that takes milliseconds.
@@ -46,6 +49,9 @@ pub enum BindError {
     /// There is no way to speak to GitHub.
     #[error("cannot make a client for GitHub: {0}")]
     Github(String),
+    /// There is no way to ask Gerrit.
+    #[error("cannot make an HTTP client")]
+    Http(#[from] reqwest::Error),
     /// The address of another service makes no sense.
     #[error("cannot reach `{service}`")]
     Peer {
@@ -62,7 +68,7 @@ impl BindError {
         match self {
             Self::Locked(_) | Self::Listen(_) => runtime::Failure::Unavailable,
             Self::Peer { .. } | Self::Bucket(_) => runtime::Failure::Configuration,
-            Self::Log(_) | Self::Github(_) => runtime::Failure::Bug,
+            Self::Log(_) | Self::Github(_) | Self::Http(_) => runtime::Failure::Bug,
         }
     }
 }
@@ -94,6 +100,7 @@ pub struct Server {
     tasks: Tasks,
     ledger: Arc<Ledger>,
     mirror: Arc<Mirror>,
+    votes: Votes,
     mirror_client: MirrorServiceClient<Channel>,
     events_client: Option<EventServiceClient<Channel>>,
     issues: Issues,
@@ -153,7 +160,8 @@ impl Server {
             limits: config.limits,
             readers: Readers::default(),
         };
-        let compat = CompatApi::new(Arc::clone(&ledger));
+        let (verdicts, follow) = watch::channel(Arc::default());
+        let compat = CompatApi::new(Arc::clone(&ledger), follow);
         let bound = rpc::Server::new("maintnerd", tasks.clone())
             .tls(&config.identity)
             .grpc(SharedFrames::new(api))
@@ -173,12 +181,32 @@ impl Server {
         let mirror = Mirror::new(
             mirror_client.clone(),
             Arc::clone(&ledger),
-            sources,
+            Arc::clone(&sources),
             tasks.clone(),
             config.limits,
             config.clock.clone(),
         );
-        Ok(Self { bound, bound_logs, tasks, ledger, mirror, mirror_client, events_client, issues, config })
+        let votes = Votes {
+            ledger: Arc::clone(&ledger),
+            subjects: Arc::clone(&mirror.subjects),
+            sources,
+            gerrits: Gerrits::new()?,
+            verdicts,
+            clock: config.clock.clone(),
+            limits: config.limits,
+        };
+        Ok(Self {
+            bound,
+            bound_logs,
+            tasks,
+            ledger,
+            mirror,
+            votes,
+            mirror_client,
+            events_client,
+            issues,
+            config,
+        })
     }
 
     /// Where it listens.
@@ -193,8 +221,18 @@ impl Server {
 
     /// Serves until asked to stop, or until something fails that it cannot go on without.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let Self { bound, bound_logs, tasks, ledger, mirror, mirror_client, events_client, issues, config } =
-            self;
+        let Self {
+            bound,
+            bound_logs,
+            tasks,
+            ledger,
+            mirror,
+            votes,
+            mirror_client,
+            events_client,
+            issues,
+            config,
+        } = self;
         let stop = tasks.shutdown();
         tasks.job("wait for the end", {
             let stop = stop.clone();
@@ -216,6 +254,7 @@ impl Server {
         for reader in issues.readers {
             tasks.service("github", reader.run(stop.clone()));
         }
+        tasks.service("votes", votes.run(stop.clone()));
         if let Some(events) = events_client {
             tasks.service("events", events::run(events, mirror_client, issues.hub, config.limits, stop));
         }

@@ -7,7 +7,9 @@ use std::{
 };
 
 use api::{
-    gitmirror::{ListRepositoriesRequest, mirror_service_client::MirrorServiceClient},
+    gitmirror::{
+        ListRepositoriesRequest, Repository as MirroredRepository, mirror_service_client::MirrorServiceClient,
+    },
     maintner::SourceStatus,
 };
 use rpc::Channel;
@@ -42,6 +44,16 @@ struct Repository {
     error: String,
     audited_at: Option<Timestamp>,
     repaired: u64,
+    votes: Votes,
+}
+
+/// How the votes in the log compare with what Gerrit says.
+#[derive(Default)]
+struct Votes {
+    compared_at: Option<Timestamp>,
+    disagreements: u64,
+    /// What differs now.
+    differ: String,
 }
 
 /// A repository at GitHub.
@@ -116,6 +128,23 @@ impl Sources {
         one.repaired += repaired;
     }
 
+    /// The votes of a project were compared with what Gerrit says: so many more changes differ than were known to, and
+    /// `differ` names all that differ now.
+    pub(crate) fn compared(&self, project: &str, now: Timestamp, more: u64, differ: &str) {
+        for one in self.state().repositories.values_mut().filter(|one| one.project == project) {
+            let disagreements = one.votes.disagreements + more;
+            one.votes = Votes { compared_at: Some(now), disagreements, differ: differ.to_owned() };
+        }
+    }
+
+    /// Takes over what gitmirror says its repositories are.
+    pub(crate) fn learn(&self, listed: &[MirroredRepository]) {
+        let mut state = self.state();
+        for one in listed {
+            state.repositories.entry(one.name.clone()).or_default().project.clone_from(&one.gerrit_project);
+        }
+    }
+
     /// The status of each source. Asks gitmirror, since it alone knows when it last asked the origin.
     pub(crate) async fn statuses(&self) -> Vec<SourceStatus> {
         let request = rpc::with_deadline(ListRepositoriesRequest {}, self.patience);
@@ -150,10 +179,13 @@ impl Sources {
             fresh_at: one.fresh_at.map(rpc::timestamp),
             audited_at: one.audited_at.map(rpc::timestamp),
             repaired: one.repaired,
-            error: match one.error.as_str() {
-                "" => errors.remove(name).unwrap_or_default(),
-                ours => ours.to_owned(),
+            error: match (one.error.as_str(), errors.remove(name).unwrap_or_default()) {
+                ("", theirs) if theirs.is_empty() => one.votes.differ.clone(),
+                ("", theirs) => theirs,
+                (ours, _) => ours.to_owned(),
             },
+            votes_compared_at: one.votes.compared_at.map(rpc::timestamp),
+            vote_disagreements: one.votes.disagreements,
         };
         let mut statuses: Vec<SourceStatus> = state.repositories.iter().map(source).collect();
         statuses.extend(state.github.iter().map(|(key, one)| SourceStatus {
@@ -162,6 +194,7 @@ impl Sources {
             audited_at: one.audited_at.map(rpc::timestamp),
             repaired: one.repaired,
             error: one.error.clone(),
+            ..SourceStatus::default()
         }));
         statuses.sort_by(|one, other| one.source.cmp(&other.source));
         statuses

@@ -5,7 +5,7 @@
 //! read them. Plain repositories have their commits under the farm's name.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -151,30 +151,50 @@ fn parts(moves: &[Move], wanted: impl Fn(&str, Option<CommitHash>) -> bool) -> (
 /// Which repositories are at a Gerrit, as gitmirror said last: it follows the configuration while it runs.
 #[derive(Default)]
 pub(crate) struct Subjects {
-    /// `host/project` by the farm's name; empty for a plain repository.
-    projects: Mutex<BTreeMap<String, String>>,
+    projects: Mutex<BTreeMap<String, Place>>,
+}
+
+/// Where a repository is beside the farm; all is empty for a plain one.
+struct Place {
+    /// `host/project`.
+    project: String,
+    /// Where the REST API of that Gerrit is.
+    url: String,
 }
 
 impl Subjects {
-    fn projects(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+    fn projects(&self) -> MutexGuard<'_, BTreeMap<String, Place>> {
         self.projects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes over what gitmirror says of its repositories.
     pub(crate) fn learn(&self, listed: &[Repository]) {
-        let names = listed.iter().map(|one| (one.name.clone(), one.gerrit_project.clone()));
-        self.projects().extend(names);
+        let place =
+            |one: &Repository| Place { project: one.gerrit_project.clone(), url: one.gerrit_url.clone() };
+        self.projects().extend(listed.iter().map(|one| (one.name.clone(), place(one))));
+    }
+
+    /// Where Gerrits are, and the `host/project` of each project that is followed there.
+    pub(crate) fn gerrits(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let projects = self.projects();
+        for place in projects.values().filter(|place| !place.project.is_empty() && !place.url.is_empty()) {
+            all.entry(place.url.clone()).or_default().insert(place.project.clone());
+        }
+        all
     }
 
     /// Whether what is known of a repository explains that it has this ref.
     pub(crate) fn explains(&self, repository: &str, name: &str) -> bool {
         let projects = self.projects();
-        projects.get(repository).is_some_and(|project| !project.is_empty() || !name.starts_with(CHANGES))
+        projects.get(repository).is_some_and(|at| !at.project.is_empty() || !name.starts_with(CHANGES))
     }
 
     /// A repository as it is now.
     pub(crate) fn of(&self, repository: &str) -> Subject {
-        let project = self.projects().get(repository).filter(|project| !project.is_empty()).cloned();
+        let projects = self.projects();
+        let project =
+            projects.get(repository).map(|at| at.project.clone()).filter(|project| !project.is_empty());
         Subject { repository: repository.to_owned(), project }
     }
 }
@@ -244,5 +264,9 @@ mod tests {
         assert!(subjects.explains("one", META));
         assert_eq!(subjects.of("one"), subject(Some("host/a")));
         assert_eq!(subjects.of("two").project, None);
+        assert!(subjects.gerrits().is_empty(), "an older gitmirror does not say where it is");
+        subjects.learn(&[Repository { gerrit_url: "https://host".into(), ..listed("host/a") }]);
+        let expected = BTreeMap::from([("https://host".to_owned(), BTreeSet::from(["host/a".to_owned()]))]);
+        assert_eq!(subjects.gerrits(), expected);
     }
 }

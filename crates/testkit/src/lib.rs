@@ -4,6 +4,7 @@ pub mod browser;
 pub mod farm;
 pub mod gerrit;
 pub mod git;
+pub mod go;
 pub mod postgres;
 mod real;
 pub mod skip;

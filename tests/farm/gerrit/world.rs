@@ -2,11 +2,14 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use api::{
     gitmirror::{TickleRequest, mirror_service_client::MirrorServiceClient},
+    maintner::{GetLogStatusRequest, mutation_service_client::MutationServiceClient},
     maintpb::Mutation,
 };
 use maintner::{Corpus, Start, Update, follow};
@@ -31,6 +34,8 @@ type State = BTreeMap<String, Value>;
 pub(crate) struct World {
     pub(crate) gerrit: Gerrit,
     pub(crate) farm: Farm,
+    /// Where the farm shows its log in the clear.
+    pub(crate) logs: SocketAddr,
     /// Ada's clone.
     pub(crate) work: Repository,
     reader: Reader,
@@ -66,8 +71,9 @@ impl World {
         let work = gerrit.clone_as("ada", PROJECT);
         let config = tempfile::tempdir().unwrap();
         let file = config.path().join("farm.toml");
+        let logs = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let text = format!(
-            "[[repositories]]\nname = {PROJECT:?}\norigin = {:?}\npoll = \"1h\"\ngerrit = {{ url = {:?} }}\n",
+            "[listen]\nlogs = \"{logs}\"\n\n[[repositories]]\nname = {PROJECT:?}\norigin = {:?}\npoll = \"1h\"\ngerrit = {{ url = {:?} }}\n",
             gerrit.git_url(ADMIN, PROJECT),
             gerrit.url,
         );
@@ -75,7 +81,7 @@ impl World {
         let arguments = vec!["--config".to_owned(), file.display().to_string()];
         let farm = Farm::start(work.path(), Options { arguments, buildlets: Some(1) }).await;
         let reader = Reader::start(&farm);
-        Some(Self { gerrit, farm, work, reader, last: 0, before: State::new(), _config: config })
+        Some(Self { gerrit, farm, logs, work, reader, last: 0, before: State::new(), _config: config })
     }
 
     /// The REST path of a change.
@@ -155,6 +161,41 @@ impl World {
         state.insert("branches".to_owned(), branches.clone().into());
         state.insert("branches of the repository".to_owned(), branches.into());
         state
+    }
+
+    /// What Go's maintner is to count.
+    pub(crate) fn counts(&self) -> Value {
+        let read = self.reader.read.lock().unwrap();
+        let (gerrit, commits) = (read.corpus.gerrit(), read.corpus.commit_count());
+        let (projects, changes) = (gerrit.projects().count(), gerrit.changes().count());
+        json!({
+            "repositories": 0, "issues": 0, "comments": 0,
+            "projects": projects, "changes": changes, "commits": commits, "check": "",
+        })
+    }
+
+    /// Sees that the votes that ask for tries were compared with Gerrit's own word, the last time after now, and always
+    /// found the same.
+    pub(crate) async fn votes_were_compared(&self) {
+        let token = std::fs::read_to_string(self.farm.data().join("token")).unwrap();
+        let channel = rpc::connect(&self.farm.url, None).unwrap().with_bearer(token.trim());
+        let mut client = MutationServiceClient::new(channel);
+        let mut first = None;
+        let compared = timeout(PATIENCE, async {
+            loop {
+                let status = client.get_log_status(GetLogStatusRequest {}).await.unwrap().into_inner();
+                let source =
+                    status.sources.into_iter().find(|one| one.source.starts_with("gerrit/")).unwrap();
+                if let Some(at) = source.votes_compared_at {
+                    assert_eq!((source.vote_disagreements, source.error.as_str()), (0, ""));
+                    if *first.get_or_insert(at) != at {
+                        return;
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        });
+        compared.await.expect("votes are not compared");
     }
 
     /// Sees that everything is in the log once: commits, and where refs stand.

@@ -31,6 +31,9 @@ pub struct Repository {
     /// other repository.
     #[prost(string, tag = "6")]
     pub gerrit_project: ::prost::alloc::string::String,
+    /// Where that Gerrit's REST API is, without a slash at the end; empty for any other repository.
+    #[prost(string, tag = "7")]
+    pub gerrit_url: ::prost::alloc::string::String,
 }
 /// Asks for refs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -110,6 +110,14 @@ pub struct SourceStatus {
     /// How many things the auditor found missing and repaired since maintnerd started: any but 0 is a defect.
     #[prost(uint64, tag = "5")]
     pub repaired: u64,
+    /// When the votes that ask for tries were last compared with what Gerrit answers; unset before the first time, and for
+    /// what is at no Gerrit.
+    #[prost(message, optional, tag = "6")]
+    pub votes_compared_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// How many changes waited for a try by the log and not by Gerrit, or the other way round, since maintnerd started: any
+    /// but 0 is a defect. Then Gerrit's answer counts, and `error` names those that differ now.
+    #[prost(uint64, tag = "7")]
+    pub vote_disagreements: u64,
 }
 /// What a mutation is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -927,6 +935,65 @@ pub struct GetChangeResponse {
     /// The place in the log that this answer is of.
     #[prost(string, tag = "6")]
     pub resume_token: ::prost::alloc::string::String,
+    /// What was written on files of its patch sets, and on patch sets as a whole, the first first.
+    #[prost(message, repeated, tag = "7")]
+    pub comments: ::prost::alloc::vec::Vec<InlineComment>,
+}
+/// What somebody wrote on a file of a patch set, on a line of it, or on the patch set as a whole.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InlineComment {
+    /// Gerrit's name of it, unique in its change.
+    #[prost(string, tag = "1")]
+    pub uuid: ::prost::alloc::string::String,
+    /// The patch set.
+    #[prost(uint32, tag = "2")]
+    pub patch_set: u32,
+    /// The path of the file; `/COMMIT_MSG` is the commit's message, `/PATCHSET_LEVEL` the patch set as a whole.
+    #[prost(string, tag = "3")]
+    pub file: ::prost::alloc::string::String,
+    /// From 1; 0 for the file as a whole.
+    #[prost(uint32, tag = "4")]
+    pub line: u32,
+    /// The words that it is about; unset for the whole line.
+    #[prost(message, optional, tag = "5")]
+    pub range: ::core::option::Option<TextRange>,
+    /// Which version of the file: 1 for the patch set's, 0 for what it is compared with, -n for its nth parent's.
+    #[prost(sint32, tag = "6")]
+    pub side: i32,
+    /// As `account@server`.
+    #[prost(string, tag = "7")]
+    pub author: ::prost::alloc::string::String,
+    /// When.
+    #[prost(message, optional, tag = "8")]
+    pub created: ::core::option::Option<::prost_types::Timestamp>,
+    /// What. Beyond 64 KiB it is cut.
+    #[prost(string, tag = "9")]
+    pub text: ::prost::alloc::string::String,
+    /// Whether somebody is to do something about it.
+    #[prost(bool, tag = "10")]
+    pub unresolved: bool,
+    /// The uuid of the comment that it answers; empty if none.
+    #[prost(string, tag = "11")]
+    pub in_reply_to: ::prost::alloc::string::String,
+    /// Which program wrote it and why; empty for people.
+    #[prost(string, tag = "12")]
+    pub tag: ::prost::alloc::string::String,
+}
+/// Text from a character of one line to before a character of another. Lines count from 1, characters from 0.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TextRange {
+    /// Where it begins.
+    #[prost(uint32, tag = "1")]
+    pub start_line: u32,
+    /// Where in that line.
+    #[prost(uint32, tag = "2")]
+    pub start_character: u32,
+    /// Where it ends.
+    #[prost(uint32, tag = "3")]
+    pub end_line: u32,
+    /// Before which character of that line.
+    #[prost(uint32, tag = "4")]
+    pub end_character: u32,
 }
 /// A patch set.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

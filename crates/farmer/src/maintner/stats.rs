@@ -76,8 +76,16 @@ async fn of_farm(endpoint: &Endpoint) -> anyhow::Result<Map<String, Value>> {
     answer.insert("log_bytes".into(), status.log_bytes.into());
     answer.insert("elapsed_ms".into(), json!((milliseconds * 10.0).round() / 10.0));
     let source = |source: api::maintner::SourceStatus| {
-        let fresh_at = source.fresh_at.map(|at| at.to_string());
-        json!({ "source": source.source, "fresh_at": fresh_at, "error": source.error })
+        let time = |at: Option<prost_types::Timestamp>| at.map(|at| at.to_string());
+        json!({
+            "source": source.source,
+            "fresh_at": time(source.fresh_at),
+            "error": source.error,
+            "audited_at": time(source.audited_at),
+            "repaired": source.repaired,
+            "votes_compared_at": time(source.votes_compared_at),
+            "vote_disagreements": source.vote_disagreements,
+        })
     };
     answer.insert("sources".into(), status.sources.into_iter().map(source).collect());
     Ok(answer)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use api::maintpb::{GerritMutation, GitCommit, GitRef, Mutation};
+use api::maintpb::{GerritComment, GerritMutation, GitCommit, GitRef, Mutation};
 use maintner::Corpus;
 use sha1::{Digest as _, Sha1};
 
@@ -102,9 +102,27 @@ impl Fixture {
         self.commit(project, &name, "Ada <ada@example.com>", &message)
     }
 
-    /// Adds a message to a change, with a footer.
-    pub(crate) fn say(&mut self, project: &str, number: u32, text: &str, footer: &str) {
+    /// Adds a message to a change, with a footer. Answers when it was said.
+    pub(crate) fn say(&mut self, project: &str, number: u32, text: &str, footer: &str) -> i64 {
         self.note(project, number, &format!("Update patch set 1\n\n{text}"), 1, footer);
+        self.clock
+    }
+
+    /// Adds a comment on the first patch set as a whole.
+    pub(crate) fn write(&mut self, project: &str, number: i32, author: &str, seconds: i64, text: &str) {
+        let comment = GerritComment {
+            change: number,
+            uuid: format!("{author}-{text}"),
+            patch_set: 1,
+            file: "/PATCHSET_LEVEL".into(),
+            author: author.into(),
+            written: Some(prost_types::Timestamp { seconds, nanos: 0 }),
+            message: text.into(),
+            ..GerritComment::default()
+        };
+        let project = format!("go.googlesource.com/{project}");
+        let gerrit = GerritMutation { project, comments: vec![comment], ..GerritMutation::default() };
+        self.corpus.apply(&Mutation { gerrit: Some(gerrit), ..Mutation::default() });
     }
 
     fn note(&mut self, project: &str, number: u32, text: &str, patch_set: u32, footers: &str) {

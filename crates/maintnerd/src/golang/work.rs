@@ -1,23 +1,25 @@
 //! Which changes are to be tried: people voted for it, and no try bot has voted yet.
 //!
 //! The original could not get the votes right from the log, and asked Gerrit instead. Here they are what the corpus
-//! says, so an answer is as new as the log, and asking costs Gerrit nothing.
+//! says, so an answer is as new as the log, and asking costs Gerrit nothing. What Gerrit says is compared with it beside
+//! (`votes.rs`), and counts where they differ.
 
 use api::apipb::{GerritTryWorkItem, GoRelease, MajorMinor, TryVoteMessage};
 use maintner::{
     Corpus,
-    core::{Change, Project},
+    core::{Change, InlineComment, Project},
 };
 use types::CommitHash;
 
 use super::{
     DEVELOPMENT, MAIN, TooFewReleases, branches, project, projects, releases::parse_branch, supported,
 };
+use crate::votes::Verdicts;
 
 /// The vote that asks for a try.
-const ASKS: &str = "Run-TryBot";
+pub(crate) const ASKS: &str = "Run-TryBot";
 /// The vote that says how it went.
-const ANSWERS: &str = "TryBot-Result";
+pub(crate) const ANSWERS: &str = "TryBot-Result";
 
 /// A branch of Go that another project is tested with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,10 +36,13 @@ struct Go<'a> {
 }
 
 /// The changes that are to be tried, by commit, and what is wrong with those that cannot be.
-pub(crate) fn find_work(corpus: &Corpus) -> Result<(Vec<GerritTryWorkItem>, Vec<String>), TooFewReleases> {
+pub(crate) fn find_work(
+    corpus: &Corpus,
+    verdicts: &Verdicts,
+) -> Result<(Vec<GerritTryWorkItem>, Vec<String>), TooFewReleases> {
     let mut waiting: Vec<(&str, Change<'_>)> = projects(corpus)
         .flat_map(|(name, project)| project.open_changes().map(move |change| (name, change)))
-        .filter(|(_, change)| waits(change))
+        .filter(|(_, change)| verdicts.of(change).unwrap_or_else(|| waits(change)))
         .collect();
     let releases = supported(corpus)?;
     let main = project(corpus, MAIN).ok_or(TooFewReleases(0))?;
@@ -55,7 +60,8 @@ pub(crate) fn find_work(corpus: &Corpus) -> Result<(Vec<GerritTryWorkItem>, Vec<
     Ok((items, problems))
 }
 
-fn waits(change: &Change<'_>) -> bool {
+/// Whether a change waits for a try, by the votes in the log.
+pub(crate) fn waits(change: &Change<'_>) -> bool {
     let mut asked = false;
     for vote in change.votes() {
         match vote.label {
@@ -137,24 +143,37 @@ fn internal_branch(branch: &str) -> Option<String> {
     version.starts_with("go").then(|| format!("release-branch.{version}"))
 }
 
-/// What voters asked for in particular: lines `TRY=…` of the messages with which they voted, which only they can write
-/// who may vote. The oldest first; what was said of an earlier patch set than the one before it is outdated.
+/// What voters asked for in particular: lines `TRY=…` of the messages with which they voted, or of what they wrote on
+/// the patch set as a whole with the same vote; only they can write these who may vote. The oldest first; what was said
+/// of an earlier patch set than the one before it is outdated.
 fn messages(change: &Change<'_>) -> Vec<TryVoteMessage> {
     let mut all: Vec<TryVoteMessage> = Vec::new();
+    let mut written: Option<Vec<InlineComment>> = None;
     for meta in change.metas() {
         let Some(message) = meta.message() else { continue };
         let mut lines = message.text.lines();
-        let voted =
-            lines.next().is_some_and(|line| line.starts_with("Patch Set ") && line.contains("Run-TryBot+1"));
-        let Some(wish) = lines.find_map(|line| line.strip_prefix("TRY=")).filter(|_| voted) else { continue };
-        let account = meta.author().split_once('@').and_then(|(account, _)| account.parse().ok());
+        if !lines.next().is_some_and(|line| line.starts_with("Patch Set ") && line.contains("Run-TryBot+1")) {
+            continue;
+        }
+        // A comment is written with a vote if both are of the same person and moment.
+        let (who, when) = (meta.author(), meta.commit().committed().seconds());
+        let with_vote = written.get_or_insert_with(|| change.comments()).iter().filter(|comment| {
+            comment.file == "/PATCHSET_LEVEL" && comment.author == who && comment.written.seconds() == when
+        });
         let version = i32::try_from(meta.patch_set()).unwrap_or(i32::MAX);
-        if all.last().is_none_or(|last| last.version <= version) {
-            let message = wish.trim().to_owned();
-            all.push(TryVoteMessage { message, author_id: account.unwrap_or(0), version });
+        for wish in wish(lines).into_iter().chain(with_vote.filter_map(|one| wish(one.message.lines()))) {
+            let account = who.split_once('@').and_then(|(account, _)| account.parse().ok());
+            if all.last().is_none_or(|last| last.version <= version) {
+                let message = wish.to_owned();
+                all.push(TryVoteMessage { message, author_id: account.unwrap_or(0), version });
+            }
         }
     }
     all
+}
+
+fn wish<'t>(mut lines: impl Iterator<Item = &'t str>) -> Option<&'t str> {
+    lines.find_map(|line| line.strip_prefix("TRY=")).map(str::trim)
 }
 
 /// What is between the brackets of `Name <email>`.
@@ -179,7 +198,7 @@ mod tests {
     }
 
     fn work(fixture: &Fixture) -> Vec<GerritTryWorkItem> {
-        let (items, problems) = find_work(&fixture.corpus).unwrap();
+        let (items, problems) = find_work(&fixture.corpus, &Verdicts::default()).unwrap();
         assert_eq!(problems, Vec::<String>::new());
         items
     }
@@ -229,7 +248,7 @@ mod tests {
             fixture.change(project, number, &format!("refs/heads/{branch}"));
             fixture.say(project, number, "Patch Set 1: Run-TryBot+1", "Label: Run-TryBot=+1");
         }
-        let (mut items, problems) = find_work(&fixture.corpus).unwrap();
+        let (mut items, problems) = find_work(&fixture.corpus, &Verdicts::default()).unwrap();
         items.sort_by_key(|item| (item.project.clone(), item.branch.clone()));
         let branches: Vec<Vec<&str>> =
             items.iter().map(|item| item.go_branch.iter().map(String::as_str).collect()).collect();
@@ -257,5 +276,18 @@ mod tests {
         let said: Vec<String> = work(&fixture)[0].try_message.iter().map(|one| one.message.clone()).collect();
         assert_eq!(said, ["longtest", "freebsd, plan9"]);
         assert_eq!(work(&fixture)[0].try_message[0].author_id, 7);
+    }
+
+    #[test]
+    fn a_wish_may_be_written_on_the_patch_set_with_the_vote() {
+        let mut fixture = fixture();
+        fixture.change("go", 5, "refs/heads/master");
+        let before = fixture.say("go", 5, "Patch Set 1:\n\n(1 comment)", "");
+        fixture.write("go", 5, "7@62eb7196", before, "TRY=without-a-vote");
+        let vote = fixture.say("go", 5, "Patch Set 1: Run-TryBot+1\n\n(2 comments)", "Label: Run-TryBot=+1");
+        fixture.write("go", 5, "7@62eb7196", vote, "please\n\nTRY=longtest, plan9 ");
+        fixture.write("go", 5, "8@62eb7196", vote, "TRY=by-a-stranger");
+        let said: Vec<String> = work(&fixture)[0].try_message.iter().map(|one| one.message.clone()).collect();
+        assert_eq!(said, ["longtest, plan9"]);
     }
 }

@@ -7,27 +7,37 @@ use api::apipb::{
     GoFindTryWorkResponse, HasAncestorRequest, HasAncestorResponse, ListGoReleasesRequest,
     ListGoReleasesResponse, maintner_service_server::MaintnerService,
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tonic::{Code, Request, Response, Status};
 use types::CommitHash;
 
 use crate::{
     golang::{self, DashboardError, TooFewReleases},
     ledger::Ledger,
+    votes::Verdicts,
 };
 
 /// Serves the questions.
 #[derive(Clone)]
 pub(crate) struct CompatApi {
     ledger: Arc<Ledger>,
-    /// The work that was found last, and what of the log it was found in. Held while it is looked for, so that however
-    /// many ask at once, and once a second, it is found once for each state of the log.
-    work: Arc<Mutex<Option<(u64, GoFindTryWorkResponse)>>>,
+    /// Where Gerrit's word counts instead of the log's.
+    verdicts: watch::Receiver<Arc<Verdicts>>,
+    /// The work that was found last. Held while it is looked for, so that however many ask at once, and once a second, it
+    /// is found once for each state of the log.
+    work: Arc<Mutex<Option<Found>>>,
+}
+
+/// Work, and what it was found in.
+struct Found {
+    position: u64,
+    verdicts: Arc<Verdicts>,
+    work: GoFindTryWorkResponse,
 }
 
 impl CompatApi {
-    pub(crate) fn new(ledger: Arc<Ledger>) -> Self {
-        Self { ledger, work: Arc::default() }
+    pub(crate) fn new(ledger: Arc<Ledger>, verdicts: watch::Receiver<Arc<Verdicts>>) -> Self {
+        Self { ledger, verdicts, work: Arc::default() }
     }
 }
 
@@ -104,19 +114,21 @@ impl MaintnerService for CompatApi {
         _: Request<GoFindTryWorkRequest>,
     ) -> Result<Response<GoFindTryWorkResponse>, Status> {
         let mut last = self.work.lock().await;
-        let position = self.ledger.log().extent().position;
-        if let Some((known, work)) = &*last
-            && *known == position
+        let (position, verdicts) = (self.ledger.log().extent().position, self.verdicts.borrow().clone());
+        if let Some(found) = &*last
+            && found.position == position
+            && Arc::ptr_eq(&found.verdicts, &verdicts)
         {
-            return Ok(Response::new(work.clone()));
+            return Ok(Response::new(found.work.clone()));
         }
-        let answer = self.ledger.ask(golang::find_work).await?;
+        let against = Arc::clone(&verdicts);
+        let answer = self.ledger.ask(move |corpus| golang::find_work(corpus, &against)).await?;
         let (waiting, problems) = answer.value.map_err(CompatError::from)?;
         for problem in problems {
             tracing::debug!("a change that cannot be tried: {problem}");
         }
         let work = GoFindTryWorkResponse { waiting };
-        *last = Some((answer.token.position, work.clone()));
+        *last = Some(Found { position: answer.token.position, verdicts, work: work.clone() });
         Ok(Response::new(work))
     }
 

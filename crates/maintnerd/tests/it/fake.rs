@@ -41,6 +41,8 @@ struct State {
     files: HashMap<(String, String), String>,
     /// The projects at a Gerrit that repositories are.
     projects: BTreeMap<String, String>,
+    /// Where that Gerrit's REST API is.
+    gerrit: String,
     tickled: Vec<String>,
     lists: usize,
     made: u64,
@@ -70,12 +72,18 @@ impl FakeMirror {
 
     /// Makes a commit. Each has another content.
     pub(crate) fn commit(&self, parents: &[&str]) -> String {
+        let number = self.state().made + 1;
+        self.commit_saying(parents, "Ada <a@b.c>", &format!("commit {number}"))
+    }
+
+    /// Makes a commit of somebody with a message.
+    pub(crate) fn commit_saying(&self, parents: &[&str], who: &str, message: &str) -> String {
         let mut state = self.state();
         state.made += 1;
         let lines = parents.iter().map(|parent| format!("parent {parent}\n")).collect::<Vec<_>>().concat();
+        let (tree, time) = (0, state.made);
         let raw = format!(
-            "tree {:040x}\n{lines}author Ada <a@b.c> {1} +0000\ncommitter Ada <a@b.c> {1} +0000\n\ncommit {1}\n",
-            0, state.made
+            "tree {tree:040x}\n{lines}author {who} {time} +0000\ncommitter {who} {time} +0000\n\n{message}\n"
         );
         let name = hex::encode(Sha1::digest(format!("commit {}\0{raw}", raw.len())));
         let commit = GitCommit { sha1: name.clone(), raw: raw.into(), diff_tree: None };
@@ -123,6 +131,11 @@ impl FakeMirror {
     /// The repository is a project at a Gerrit from now on.
     pub(crate) fn set_gerrit(&self, repository: &str, project: &str) {
         self.state().projects.insert(repository.into(), project.into());
+    }
+
+    /// All projects are at the Gerrit with this REST API.
+    pub(crate) fn set_gerrit_url(&self, url: &str) {
+        self.state().gerrit = url.into();
     }
 
     /// What a file of a commit holds from now on.
@@ -196,6 +209,7 @@ impl MirrorService for FakeMirror {
         let repositories = state.refs.keys().map(|name| Repository {
             name: name.clone(),
             gerrit_project: state.projects.get(name).cloned().unwrap_or_default(),
+            gerrit_url: state.gerrit.clone(),
             origin: format!("https://github.com/example/{name}.git"),
             fetched_at: (!state.incomplete.contains(name))
                 .then_some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
@@ -68,25 +68,10 @@ fn labels() -> Mutation {
     Mutation { github: Some(github), ..Default::default() }
 }
 
-/// Builds the follower, or says what is missing. The module is fetched as any Go module is.
-fn built() -> Option<std::path::PathBuf> {
-    const TEST: &str = "Go's own maintner as a follower";
-    if !testkit::skip::long(2) {
-        return None;
-    }
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/real/go-maintner");
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go-maintner");
-    let output = Command::new("go").args(["build", "-o"]).arg(&program).arg(".").current_dir(source).output();
-    match output {
-        Err(_) => testkit::skip::skipped(TEST, "Go 1.26", "install it from https://go.dev/dl"),
-        Ok(output) if !output.status.success() => {
-            let why = String::from_utf8_lossy(&output.stderr);
-            let what = format!("module `golang.org/x/build` ({})", why.lines().last().unwrap_or_default());
-            testkit::skip::skipped(TEST, &what, "needs the Go module proxy");
-        }
-        Ok(_) => return Some(program),
-    }
-    None
+/// The follower, if there is time and all that it needs.
+fn built() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    testkit::skip::long(2).then(|| testkit::go::maintner("Go's own maintner as a follower", folder)).flatten()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

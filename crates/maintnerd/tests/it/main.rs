@@ -15,6 +15,7 @@ mod kill;
 mod logs;
 mod query;
 mod results;
+mod votes;
 mod watch;
 
 use std::{future::Future, net::SocketAddr, path::PathBuf, time::Duration};

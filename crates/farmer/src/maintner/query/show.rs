@@ -3,8 +3,8 @@
 use api::{
     apipb::{DashCommit, GerritTryWorkItem, GoRelease, HasAncestorResponse},
     maintner::{
-        Change, ChangeStatus, Comment, Commit, GetChangeResponse, GetIssueResponse, Issue, IssueKind,
-        IssueState, ParticipantRole, Ref,
+        Change, ChangeStatus, Comment, Commit, GetChangeResponse, GetIssueResponse, InlineComment, Issue,
+        IssueKind, IssueState, ParticipantRole, Ref, TextRange,
     },
 };
 use serde_json::{Value, json};
@@ -119,7 +119,14 @@ pub(super) fn whole_change(whole: &GetChangeResponse) -> Shown {
         let author = if message.author.is_empty() { "Gerrit" } else { &message.author };
         format!("\n{author}, {}:{}", time(message.created), indented(&message.text))
     });
-    let text = change(&one).text + &join(said);
+    let written = whole.comments.iter().map(|comment| {
+        let line = if comment.line == 0 { String::new() } else { format!(":{}", comment.line) };
+        let (who, when) = (&comment.author, time(comment.created));
+        let place = format!("{}{line} of patch set {}", comment.file, comment.patch_set);
+        let open = if comment.unresolved { ", unresolved" } else { "" };
+        format!("\n{who}, {when}, on {place}{open}:{}", indented(&comment.text))
+    });
+    let text = change(&one).text + &join(said.chain(written));
     let message = |message: &api::maintner::ChangeMessage| {
         json!({
             "author": message.author,
@@ -133,10 +140,28 @@ pub(super) fn whole_change(whole: &GetChangeResponse) -> Shown {
         json!({ "who": person.who, "role": role })
     };
     let patch_set = |one: &api::maintner::PatchSet| json!({ "number": one.number, "commit": one.commit });
+    let comment = |one: &InlineComment| {
+        let range = |range: &TextRange| json!({ "start_line": range.start_line, "start_character": range.start_character, "end_line": range.end_line, "end_character": range.end_character });
+        json!({
+            "uuid": one.uuid,
+            "patch_set": one.patch_set,
+            "file": one.file,
+            "line": one.line,
+            "range": one.range.as_ref().map(range),
+            "side": one.side,
+            "author": one.author,
+            "created": time(one.created),
+            "text": one.text,
+            "unresolved": one.unresolved,
+            "in_reply_to": one.in_reply_to,
+            "tag": one.tag,
+        })
+    };
     let json = json!({
         "change": change_json(&one),
         "patch_sets": whole.patch_sets.iter().map(patch_set).collect::<Vec<_>>(),
         "messages": whole.messages.iter().map(message).collect::<Vec<_>>(),
+        "comments": whole.comments.iter().map(comment).collect::<Vec<_>>(),
         "people": whole.people.iter().map(person).collect::<Vec<_>>(),
         "issues": whole.issues,
     });

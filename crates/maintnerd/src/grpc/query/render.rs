@@ -1,8 +1,8 @@
 //! Objects of the corpus as messages.
 
 use api::maintner::{
-    Change, ChangeMessage, ChangeStatus, ChangedFile, Comment, Commit, GetChangeResponse, Issue, IssueKind,
-    IssueState, Participant, ParticipantRole, PatchSet, Vote,
+    Change, ChangeMessage, ChangeStatus, ChangedFile, Comment, Commit, GetChangeResponse, InlineComment,
+    Issue, IssueKind, IssueState, Participant, ParticipantRole, PatchSet, TextRange, Vote,
 };
 use maintner::core::{self, MilestoneOf, Role, Status, User};
 use types::CommitHash;
@@ -108,7 +108,37 @@ pub(super) fn whole_change(whole: &core::Change<'_>) -> GetChangeResponse {
         people: whole.people().filter_map(person).take(MAX_PARTS).collect(),
         issues: whole.issues().map(|(repository, number)| format!("{repository}#{number}")).collect(),
         resume_token: String::new(),
+        comments: inline_comments(whole),
     }
+}
+
+fn inline_comments(change: &core::Change<'_>) -> Vec<InlineComment> {
+    let range = |[start, end]: [(u32, u32); 2]| TextRange {
+        start_line: start.0,
+        start_character: start.1,
+        end_line: end.0,
+        end_character: end.1,
+    };
+    let comment = |said: core::InlineComment| InlineComment {
+        uuid: said.uuid,
+        patch_set: said.patch_set,
+        file: said.file,
+        line: said.line,
+        range: said.range.map(range),
+        side: said.side,
+        author: said.author,
+        created: Some(rpc::timestamp(said.written)),
+        text: cut(&said.message).to_owned(),
+        unresolved: said.unresolved,
+        in_reply_to: said.parent,
+        tag: said.tag,
+    };
+    let mut bytes = 0;
+    let fits = |comment: &InlineComment| {
+        bytes += comment.text.len() + comment.file.len();
+        bytes < MAX_TEXTS
+    };
+    change.comments().into_iter().map(comment).take(MAX_PARTS).take_while(fits).collect()
 }
 
 fn messages(change: &core::Change<'_>) -> Vec<ChangeMessage> {
