@@ -11,7 +11,7 @@ use std::{
 
 use types::{HostType, RepositoryName};
 
-use crate::{Builder, Glob, Offer, OfferedHost};
+use crate::{Builder, Glob, Offer, OfferedHost, Tries};
 
 pub use github::GithubRepository;
 
@@ -155,6 +155,8 @@ pub struct Repository {
     pub gerrit: Option<GerritProject>,
     /// The repository at GitHub whose issues belong to it, if they are followed.
     pub github: Option<GithubRepository>,
+    /// How its changes under review are tried; `None` means that they are not.
+    pub tries: Option<Tries>,
 }
 
 /// A project at a Gerrit. Its changes are in the mutation log, as the repository's branches are.
@@ -410,6 +412,7 @@ impl Repository {
             mirrors: Vec::new(),
             gerrit: None,
             github: None,
+            tries: None,
         }
     }
 

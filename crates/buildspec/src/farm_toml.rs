@@ -12,7 +12,7 @@ use types::{HostType, RepositoryName};
 
 use crate::{
     Environment, Farm, GerritProject, GithubRepository, Glob, Gopherbot, Host, Limits, Listen, PRESETS,
-    Policy, Records, Repository, Reuse, Services, Tier, TlsPaths, Webhook,
+    Policy, Records, Repository, Reuse, Services, Tier, TlsPaths, Webhook, tries::tries,
 };
 
 /// Where the machines of a host may come from.
@@ -187,8 +187,10 @@ impl FromToml for Repository {
     fn from_toml(table: &mut Table<'_>) -> Self {
         let name: RepositoryName = table.required("name");
         let origin: String = table.required("origin");
+        let gerrit = gerrit(table, &name);
         let repository = Self {
-            gerrit: gerrit(table, &name),
+            tries: tries(table, gerrit.as_ref()),
+            gerrit,
             github: github(table, &origin),
             name,
             origin,

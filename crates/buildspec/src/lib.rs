@@ -9,6 +9,7 @@ mod glob;
 pub mod plan;
 mod preset;
 pub mod script;
+mod tries;
 
 pub use build_file::{BuildFile, Builder, Offer, OfferedHost, Snapshot, Tests};
 pub use detect::{Detected, detect};
@@ -18,3 +19,4 @@ pub use farm::{
 };
 pub use glob::{Glob, ParseGlobError};
 pub use preset::{PRESETS, preset};
+pub use tries::{Tries, TryOn};

@@ -9,6 +9,7 @@ mod map;
 pub mod replay;
 pub mod search;
 pub mod snapshot;
+pub mod tries;
 
 pub use client::{FollowError, Start, Update, follow, follow_filtered};
 pub use core::{Attempt, Change, Commit, Corpus, Issue, ParsedCommit, parse_commit};

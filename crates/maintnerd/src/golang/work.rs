@@ -4,10 +4,13 @@
 //! says, so an answer is as new as the log, and asking costs Gerrit nothing. What Gerrit says is compared with it beside
 //! (`votes.rs`), and counts where they differ.
 
+use std::iter;
+
 use api::apipb::{GerritTryWorkItem, GoRelease, MajorMinor, TryVoteMessage};
 use maintner::{
     Corpus,
     core::{Change, InlineComment, Project},
+    tries,
 };
 use types::CommitHash;
 
@@ -62,15 +65,7 @@ pub(crate) fn find_work(
 
 /// Whether a change waits for a try, by the votes in the log.
 pub(crate) fn waits(change: &Change<'_>) -> bool {
-    let mut asked = false;
-    for vote in change.votes() {
-        match vote.label {
-            ANSWERS if vote.value != 0 => return false,
-            ASKS => asked |= vote.value == 1,
-            _ => {}
-        }
-    }
-    asked
+    tries::is_asked(ASKS, ANSWERS, change.votes().map(|vote| (vote.label, i32::from(vote.value))))
 }
 
 fn item(go: &Go<'_>, name: &str, change: &Change<'_>) -> Result<GerritTryWorkItem, String> {
@@ -151,8 +146,7 @@ fn messages(change: &Change<'_>) -> Vec<TryVoteMessage> {
     let mut written: Option<Vec<InlineComment>> = None;
     for meta in change.metas() {
         let Some(message) = meta.message() else { continue };
-        let mut lines = message.text.lines();
-        if !lines.next().is_some_and(|line| line.starts_with("Patch Set ") && line.contains("Run-TryBot+1")) {
+        if !tries::is_vote(&message.text, ASKS) {
             continue;
         }
         // A comment is written with a vote if both are of the same person and moment.
@@ -161,7 +155,8 @@ fn messages(change: &Change<'_>) -> Vec<TryVoteMessage> {
             comment.file == "/PATCHSET_LEVEL" && comment.author == who && comment.written.seconds() == when
         });
         let version = i32::try_from(meta.patch_set()).unwrap_or(i32::MAX);
-        for wish in wish(lines).into_iter().chain(with_vote.filter_map(|one| wish(one.message.lines()))) {
+        let texts = iter::once(message.text.as_str()).chain(with_vote.map(|one| one.message.as_str()));
+        for wish in texts.filter_map(tries::line) {
             let account = who.split_once('@').and_then(|(account, _)| account.parse().ok());
             if all.last().is_none_or(|last| last.version <= version) {
                 let message = wish.to_owned();
@@ -170,10 +165,6 @@ fn messages(change: &Change<'_>) -> Vec<TryVoteMessage> {
         }
     }
     all
-}
-
-fn wish<'t>(mut lines: impl Iterator<Item = &'t str>) -> Option<&'t str> {
-    lines.find_map(|line| line.strip_prefix("TRY=")).map(str::trim)
 }
 
 /// What is between the brackets of `Name <email>`.
