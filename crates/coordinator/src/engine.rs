@@ -10,7 +10,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     core::{Limits, State},
     find::{Finder, Planner},
-    ports::{Commits, Found, Logs, MutationLog, NewId, Records, RecordsError, Witness},
+    ports::{
+        Changes, Commits, Found, Logs, MutationLog, NewId, Records, RecordsError, Reviews, Witness, Words,
+    },
+    review::Speaker,
     settings::Settings,
     shell::{Actor, Ground, Handle, Hub, Inbox, Machines, Outbox, Performer, Tuning, Worker},
 };
@@ -28,8 +31,14 @@ pub struct Ports {
     pub blobs: Arc<dyn Blobs>,
     /// maintnerd.
     pub mutations: Arc<dyn MutationLog>,
+    /// Changes, as maintnerd tells of them.
+    pub changes: Arc<dyn Changes>,
     /// gitmirror.
     pub commits: Arc<dyn Commits>,
+    /// What is to be said of changes.
+    pub words: Arc<dyn Words>,
+    /// Where it is said.
+    pub reviews: Arc<dyn Reviews>,
     /// Wall time.
     pub clock: SharedClock,
     /// Names.
@@ -47,6 +56,8 @@ pub(crate) struct Urls {
     pub(crate) gitmirror: Arc<str>,
     /// Our own, as machines reach it.
     pub(crate) own: Arc<str>,
+    /// The pages', where they are bound; `url` in `farm.toml` comes before it.
+    pub(crate) pages: Arc<str>,
 }
 
 /// All parts, made and not yet running.
@@ -54,6 +65,7 @@ pub(crate) struct Engine {
     actor: Actor,
     finder: Finder,
     outbox: Outbox,
+    speaker: Speaker,
 }
 
 /// What others use of a running engine.
@@ -117,10 +129,20 @@ impl Engine {
         let finder = Finder {
             mutations: Arc::clone(&ports.mutations),
             mirror: ports.commits,
+            changes: ports.changes,
             planner: ways.planner,
-            settings,
+            settings: settings.clone(),
             handle: ways.handle,
             found: ports.found,
+            hub: hub.clone(),
+            clock: clock.clone(),
+            mutation: ports.tuning.mutation,
+        };
+        let speaker = Speaker {
+            words: ports.words,
+            reviews: ports.reviews,
+            settings,
+            pages: urls.pages,
             hub: hub.clone(),
             clock: clock.clone(),
             mutation: ports.tuning.mutation,
@@ -132,7 +154,7 @@ impl Engine {
             clock,
             mutation: ports.tuning.mutation,
         };
-        Self { actor: Actor::new(state, inbox, ground, performer), finder, outbox }
+        Self { actor: Actor::new(state, inbox, ground, performer), finder, outbox, speaker }
     }
 
     /// Has all parts run until shutdown.
@@ -140,5 +162,6 @@ impl Engine {
         tasks.service("coordinator", self.actor.run(shutdown.clone()));
         tasks.service("work finder", self.finder.run(shutdown.clone()));
         tasks.service("outbox", self.outbox.run(shutdown.clone()));
+        tasks.service("words to reviewers", self.speaker.run(shutdown.clone()));
     }
 }

@@ -10,6 +10,7 @@ mod grpc;
 pub mod ports;
 mod records;
 mod releases;
+mod review;
 mod server;
 mod sessions;
 mod settings;

@@ -3,22 +3,30 @@
 
 use std::{collections::BTreeMap, error::Error as StdError, ops::Range, sync::Arc};
 
-use api::{maintner::WatchMutationsResponse, maintpb::BuildResult};
+use api::{
+    maintner::{Change, GetChangeResponse, WatchMutationsResponse},
+    maintpb::BuildResult,
+};
 use async_trait::async_trait;
 use buildlet_client::{Error, ExecEvent, ExecSpec, Fetched, Lease, Status};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use store::logs::LogError;
-use types::{AttemptId, BuildNumber, BuilderName, CommitHash, ExecId, RepositoryName};
+use types::{AttemptId, BuildNumber, BuilderName, CommitHash, ExecId, Outcome, RepositoryName, Timestamp};
 use uuid::Uuid;
 
-use crate::core::{Effects, Event, Restored, Row, SnapshotKey, State};
-pub use crate::find::{Commit, Files, MirrorError};
+use crate::core::{Effects, Event, Restored, Row, SnapshotKey, State, TrySet, Word};
+pub use crate::{
+    find::{Commit, Files, MirrorError},
+    review::{Place, ReviewError, Saying, Standing},
+};
 
 /// Builds of one commit, by repository, builder and variant.
 pub type KnownBuilds = BTreeMap<(RepositoryName, BuilderName, String), BuildNumber>;
 /// Where refs stand, by repository and full name.
 pub type Refs = BTreeMap<(RepositoryName, String), CommitHash>;
+/// How the builders of a commit ended.
+pub type Outcomes = BTreeMap<BuilderName, Outcome>;
 /// Makes names that nobody else has: UUIDv7, later ones sort later.
 pub type NewId = Arc<dyn Fn() -> Uuid + Send + Sync>;
 
@@ -153,6 +161,48 @@ pub trait Commits: Send + Sync + 'static {
         exclude: &[CommitHash],
         limit: u32,
     ) -> Result<Vec<Commit>, MirrorError>;
+}
+
+/// maintnerd: changes under review, as the mutation log tells of them.
+#[async_trait]
+pub trait Changes: Send + Sync + 'static {
+    /// A change and what was said of it; none if there is none. At least as new as whatever the log has told of so far.
+    async fn change(&self, project: &str, number: u32) -> Result<Option<GetChangeResponse>, tonic::Status>;
+    /// All changes of a project that are under review.
+    async fn open(&self, project: &str) -> Result<Vec<Change>, tonic::Status>;
+}
+
+/// A word that is to be said of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsaid {
+    /// What.
+    pub word: Word,
+    /// Of what is tried of the change, as it stands now.
+    pub set: TrySet,
+}
+
+/// What is to be said of changes: stored through the core, with what led to it.
+#[async_trait]
+pub trait Words: Send + Sync + 'static {
+    /// What was not said yet, the oldest first.
+    async fn unsaid(&self, limit: usize) -> Result<Vec<Unsaid>, RecordsError>;
+    /// A word was said, or need not be any more: why, in words.
+    async fn said(&self, set: Uuid, word: Word, note: &str, at: Timestamp) -> Result<(), RecordsError>;
+    /// How the builders of a commit that is in ended, the last build of each.
+    async fn outcomes(
+        &self,
+        repository: &RepositoryName,
+        commit: CommitHash,
+    ) -> Result<Outcomes, RecordsError>;
+}
+
+/// The review host. After [`ReviewError::Unavailable`] what a call did is not known.
+#[async_trait]
+pub trait Reviews: Send + Sync + 'static {
+    /// How a change stands there now, and what we have said of it; none if there is none.
+    async fn look(&self, place: &Place, change: u32) -> Result<Option<Standing>, ReviewError>;
+    /// Says something of a patch set, and votes on it. It is not asked whether it was said before.
+    async fn say(&self, place: &Place, change: u32, saying: &Saying) -> Result<(), ReviewError>;
 }
 
 /// Sees every step of the core as it is taken. The simulator checks its invariants here; a farm has [`NoWitness`].

@@ -27,11 +27,12 @@ use crate::{
     core::State,
     engine::{self, Engine, Ports, Urls},
     enrol::{Book, Door},
-    find::Mirror,
+    find::{Mirror, Project},
     grpc::{Builds, Enrolment, Farmland, Gomote, Mutations, Operators, Queries, SshDoor, Why},
     ports::{NoWitness, RecordsError},
     records::{MIGRATIONS, SqlRecords, read},
     releases::{self, Releases},
+    review::GerritReviews,
     sessions::Sessions,
     settings::Settings,
     shell::{FarmLogs, Hub, Inbox, Tuning},
@@ -83,6 +84,9 @@ pub enum BindError {
         /// Why.
         source: rpc::ConnectError,
     },
+    /// No HTTP client can be made.
+    #[error("an HTTP client cannot be made")]
+    Http(#[source] reqwest::Error),
     /// A listener cannot be bound.
     #[error(transparent)]
     Listen(#[from] rpc::BindError),
@@ -112,6 +116,7 @@ impl BindError {
             | Self::Closed
             | Self::Blobs(_)
             | Self::Ssh(..)
+            | Self::Http(_)
             | Self::Listen(_) => runtime::Failure::Unavailable,
         }
     }
@@ -291,13 +296,17 @@ async fn ground(config: &Config, tasks: &Tasks) -> Result<Ground, BindError> {
             .map_err(|source| BindError::Peer { url: url.to_owned(), source })
     };
     let log = connect(&config.maintnerd)?;
+    let changes = Project(QueryServiceClient::new(log.clone()).max_decoding_message_size(rpc::MAX_MESSAGE));
     let queries = Queries::new(&log);
     let maintnerd = MutationServiceClient::new(log).max_decoding_message_size(rpc::MAX_MESSAGE);
     let mirror = Mirror::new(connect(&config.gitmirror)?);
     let records = Arc::new(SqlRecords(database.clone()));
     let ports = Ports {
         records: records.clone(),
-        found: records,
+        found: records.clone(),
+        words: records,
+        changes: Arc::new(changes),
+        reviews: Arc::new(GerritReviews::new().map_err(BindError::Http)?),
         logs: Arc::new(FarmLogs { logs: logs.clone(), database: database.clone() }),
         blobs: Arc::clone(&blobs),
         mutations: Arc::new(maintnerd.clone()),
@@ -418,7 +427,8 @@ fn assemble(
     let own = format!("https://{}", internal.addr());
     let url = if config.url.is_empty() { own.as_str() } else { config.url.as_str() };
     let slashless = |url: &str| Arc::<str>::from(url.trim_end_matches('/'));
-    let urls = Urls { gitmirror: slashless(&config.gitmirror), own: slashless(url) };
+    let pages = Arc::from(format!("http://{}", public.addr()));
+    let urls = Urls { gitmirror: slashless(&config.gitmirror), own: slashless(url), pages };
     let Ground { ports, state, settings, hub, logs, database, leadership, .. } = ground;
     let engine = Engine::new(ports, state, ways, (settings.clone(), hub.clone(), urls), &tasks);
     Server { internal, public, ssh, tasks, engine, settings, hub, logs, database, leadership, config }

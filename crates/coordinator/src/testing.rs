@@ -49,7 +49,11 @@ impl Coordinator {
         let state = engine::restore(&ports).await?;
         let settings = Settings::new(farm, None);
         let (ways, inbox) = engine::ways(&ports, &settings, &tasks);
-        let urls = Urls { gitmirror: Arc::from("gitmirror"), own: Arc::from("coordinator") };
+        let urls = Urls {
+            gitmirror: Arc::from("gitmirror"),
+            own: Arc::from("coordinator"),
+            pages: Arc::from("http://farm"),
+        };
         let parts = (settings, Hub::new(0), urls);
         let engine = Engine::new(ports, state, (ways.clone(), inbox), parts, &tasks);
         engine.start(&tasks, &tasks.shutdown());

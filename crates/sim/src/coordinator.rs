@@ -175,13 +175,16 @@ fn ports(world: &Arc<World>, life: &Arc<Life>) -> Ports {
     let ids = Arc::clone(context);
     Ports {
         records: records.clone(),
-        found: records,
+        found: records.clone(),
+        words: records,
         logs: Arc::new(SimLogs { world: Arc::clone(world), life: Arc::clone(life) }),
         blobs: Arc::new(crate::blobs::SimBlobs { world: Arc::clone(world), life: Arc::clone(life) }),
         mutations: Arc::new(crate::maintnerd::SimMutations {
             world: Arc::clone(world),
             life: Arc::clone(life),
         }),
+        changes: Arc::new(crate::reviews::SimChanges { world: Arc::clone(world), life: Arc::clone(life) }),
+        reviews: Arc::new(crate::reviews::SimReviews { world: Arc::clone(world), life: Arc::clone(life) }),
         commits: Arc::new(crate::project::SimCommits { world: Arc::clone(world), life: Arc::clone(life) }),
         clock: context.clone(),
         new_id: Arc::new(move || ids.new_id()),

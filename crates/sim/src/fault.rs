@@ -53,6 +53,10 @@ pub enum Fault {
     StreamBroken,
     /// maintnerd has another history than before.
     HistoryLost,
+    /// The review host does not answer.
+    ReviewsDown,
+    /// It does what it is asked, and its answer is lost.
+    ReviewAnswerLost,
     /// gitmirror does not run.
     MirrorDown,
     /// A commit is gone before it is looked at.
@@ -65,7 +69,7 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::RequestLost,
         Self::AnswerLost,
         Self::Duplicated,
@@ -91,6 +95,8 @@ impl Fault {
         Self::AppendAnswerLost,
         Self::StreamBroken,
         Self::HistoryLost,
+        Self::ReviewsDown,
+        Self::ReviewAnswerLost,
         Self::MirrorDown,
         Self::CommitVanished,
         Self::ClockForward,
@@ -118,4 +124,6 @@ pub(crate) struct Weather {
     pub(crate) not_clean: u64,
     pub(crate) maintnerd_down: u64,
     pub(crate) mirror_down: u64,
+    pub(crate) reviews_down: u64,
+    pub(crate) review_answer_lost: u64,
 }

@@ -38,11 +38,13 @@ pub enum Invariant {
     Drains,
     /// No part fails because another did.
     Alive,
+    /// A vote names the patch set that was tried, and is cast at most once, as is all that is said of it.
+    Vote,
 }
 
 impl Invariant {
     /// All.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Once,
         Self::Lease,
         Self::Durable,
@@ -51,6 +53,7 @@ impl Invariant {
         Self::Truth,
         Self::Drains,
         Self::Alive,
+        Self::Vote,
     ];
 }
 

@@ -23,7 +23,7 @@ const PLAIN: [&str; 12] = [
 ];
 pub(crate) const EVENTS: usize = PLAIN.len() + TASKS.len() * RESULTS.len();
 
-pub(crate) const EFFECTS: [&str; 31] = [
+pub(crate) const EFFECTS: [&str; 34] = [
     "row build",
     "row build progress",
     "row build end",
@@ -54,6 +54,9 @@ pub(crate) const EFFECTS: [&str; 31] = [
     "ended",
     "prepare",
     "session changed",
+    "row try",
+    "row word",
+    "speak",
     "nothing",
 ];
 
@@ -161,6 +164,8 @@ pub(crate) fn row(row: &Row) -> usize {
         Row::Request { .. } => 17,
         Row::Session(_) => 18,
         Row::SessionEnd { .. } => 19,
+        Row::Try(_) => 30,
+        Row::Word { .. } => 31,
     }
 }
 
@@ -176,11 +181,12 @@ pub(crate) fn action(action: &Action) -> usize {
         Action::Ended(_) => 27,
         Action::Prepare(_) => 28,
         Action::SessionChanged(_) => 29,
+        Action::Speak => 32,
     }
 }
 
 /// An event that wants nothing.
-pub(crate) const NOTHING: usize = 30;
+pub(crate) const NOTHING: usize = 33;
 
 pub(crate) fn build_end(outcome: Outcome) -> usize {
     match outcome {

@@ -18,6 +18,7 @@ mod planted;
 mod program;
 mod project;
 mod records;
+mod reviews;
 mod rng;
 mod run;
 mod seen;

@@ -52,6 +52,12 @@ impl Log {
         self.grown.notify_waiters();
     }
 
+    /// Something else happens.
+    pub(crate) fn add(&self, mutation: Mutation) {
+        lock(&self.inner).mutations.push(mutation);
+        self.grown.notify_waiters();
+    }
+
     /// The log is another from now on: the same mutations, and no position of the old one is known.
     pub(crate) fn lose_history(&self) {
         lock(&self.inner).history += 1;

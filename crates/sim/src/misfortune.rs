@@ -108,6 +108,8 @@ fn of_weather(weather: &mut Weather, fault: Fault) -> &mut u64 {
         Fault::MachineNotClean => &mut weather.not_clean,
         Fault::MaintnerdDown => &mut weather.maintnerd_down,
         Fault::MirrorDown => &mut weather.mirror_down,
+        Fault::ReviewsDown => &mut weather.reviews_down,
+        Fault::ReviewAnswerLost => &mut weather.review_answer_lost,
         _ => &mut weather.request_lost,
     }
 }

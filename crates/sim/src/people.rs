@@ -69,6 +69,34 @@ pub(crate) async fn try_changes(world: Arc<World>, seed: u64, within: Duration) 
     }
 }
 
+/// Has changes tried: uploads, votes, changes their minds, uploads again.
+pub(crate) async fn review(world: Arc<World>, seed: u64, within: Duration) {
+    let mut rng = Rng::new(seed ^ 0x0072_6576);
+    let changes = rng.between(2, 5) as u32;
+    let moves = u64::from(changes) * rng.between(3, 7);
+    let mut seen = 0;
+    for _ in 0..moves {
+        let pause = within.as_millis() as u64 * 2 / moves;
+        tokio::time::sleep(Duration::from_millis(rng.between(1, pause))).await;
+        let number = rng.between(1, u64::from(changes) + 1) as u32;
+        let is_new = seen & (1 << number) == 0;
+        seen |= 1_u32 << number;
+        let what = if is_new { 0 } else { rng.between(0, 10) };
+        match what {
+            0..4 => {
+                let base = lock(&world.pushed).last().copied();
+                let time = 1_700_000_000 + world.context.elapsed().as_secs() as i64;
+                let made = world.project.make(&mut rng, base, time);
+                world.upload(number, made.commit.hash, rng.once_in(2));
+            }
+            4..7 => world.vote(number, true),
+            7 => world.vote(number, false),
+            8 => world.ask_again(number),
+            _ => world.abandon(number),
+        }
+    }
+}
+
 /// Asks until there is an answer. Every answer must be the same.
 async fn ask(world: &World, build: NewBuild, id: String) {
     let mut told: Option<Vec<BuildNumber>> = None;

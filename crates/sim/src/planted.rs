@@ -33,10 +33,12 @@ impl Planted {
             Mutation::FaultFails
             | Mutation::FaultPasses
             | Mutation::ForeignSnapshot
-            | Mutation::SecondPasses => &[Invariant::Truth][..],
+            | Mutation::SecondPasses
+            | Mutation::BlameFault => &[Invariant::Truth][..],
             Mutation::NeverWake => &[Invariant::Waits, Invariant::Drains][..],
             Mutation::TrustReturned => &[Invariant::Truth, Invariant::Once][..],
             Mutation::GiveUp => &[Invariant::Alive][..],
+            Mutation::SayTwice | Mutation::VoteLate => &[Invariant::Vote][..],
         };
         let coordinator =
             Mutation::ALL.into_iter().map(|mutation| (Self::Coordinator(mutation), of(mutation)));

@@ -9,10 +9,11 @@ use std::{
 use api::maintpb::BuildResult;
 use async_trait::async_trait;
 use coordinator::{
-    core::{Restored, Row, SnapshotKey},
-    ports::{Found, KnownBuilds, Records, RecordsError, Refs},
+    core::{Restored, Row, SnapshotKey, Word},
+    ports::{Found, KnownBuilds, Outcomes, Records, RecordsError, Refs, Unsaid, Words},
 };
-use types::{AttemptId, BuilderName, CommitHash};
+use types::{AttemptId, BuilderName, CommitHash, RepositoryName, Timestamp};
+use uuid::Uuid;
 
 use crate::{
     context::{Context, lock},
@@ -121,6 +122,26 @@ impl Found for SimRecords {
 
     async fn known(&self, commit: CommitHash) -> Result<KnownBuilds, RecordsError> {
         Ok(self.look(|tables| tables.known(commit)).await)
+    }
+}
+
+#[async_trait]
+impl Words for SimRecords {
+    async fn unsaid(&self, limit: usize) -> Result<Vec<Unsaid>, RecordsError> {
+        Ok(self.look(|tables| tables.unsaid(limit)).await)
+    }
+
+    async fn said(&self, set: Uuid, word: Word, _: &str, _: Timestamp) -> Result<(), RecordsError> {
+        self.disk().await;
+        if self.context.strikes(Fault::WriteFailed, |weather| weather.write_failed) {
+            return Err(failed("nothing was written"));
+        }
+        lock(&self.tables).said(set, word);
+        Ok(())
+    }
+
+    async fn outcomes(&self, _: &RepositoryName, commit: CommitHash) -> Result<Outcomes, RecordsError> {
+        Ok(self.look(|tables| tables.outcomes(commit)).await)
     }
 }
 

@@ -74,6 +74,7 @@ async fn live(seed: u64, judge: Arc<Judge>, planted: Option<Planted>) -> Arc<Wor
     }
     tasks.job("people", people::push(Arc::clone(&world), seed, within));
     tasks.job("people", people::try_changes(Arc::clone(&world), seed, within));
+    tasks.job("people", people::review(Arc::clone(&world), seed, within));
     tasks.job("people", people::cancel(Arc::clone(&world), seed, within));
     misfortune::begin(&world, seed, within);
     watch(&world, within * 2).await;

@@ -10,7 +10,7 @@ use coordinator::{
     core::{Action, Effects, Event, Row, State, Task, TaskResult},
     ports::Witness,
 };
-use types::{AttemptId, BuildNumber, ExecId, LeaseId};
+use types::{AttemptId, BuildNumber, ExecId, LeaseId, Outcome};
 
 use crate::{context::lock, coverage::Coverage, judge::Invariant, kinds, world::World};
 
@@ -66,6 +66,10 @@ impl Seen {
             let Row::BuildEnd(end) = row else { continue };
             let Some(tree) = self.world.project.tree(end.key.commit) else { continue };
             let faults = self.world.context.judge.faults() > 0;
+            let unasked = end.outcome == Outcome::Cancelled && self.world.was_unasked(end.key.commit);
+            if unasked {
+                continue;
+            }
             if let Some(what) = self.world.truth.wrong_end(end, &tree, faults) {
                 self.broken(Invariant::Truth, what);
             }
@@ -188,7 +192,8 @@ fn describe(kind: usize, event: &Event) -> String {
     let mut text = kinds::event_name(kind);
     let _ = match event {
         Event::Accept(accept) => {
-            write!(text, " {} builds, {} commits", accept.builds.len(), accept.commits.len())
+            let (builds, commits) = (accept.builds.len(), accept.commits.len());
+            write!(text, " {builds} builds, {commits} commits, {} changes", accept.tries.len())
         }
         Event::Cancel { number, .. } => write!(text, " {number}"),
         Event::Connected(arrival) => {

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use coordinator::{
     core::{
         AttemptRow, BuildEnd, BuildKey, BuildRow, ExecRow, Lease, MachineInfo, Restored, RestoredBuild, Row,
-        Session, Shard, SnapshotKey, StepRecord,
+        Session, Shard, SnapshotKey, StepRecord, TrySet, Word,
     },
-    ports::{KnownBuilds, Refs},
+    ports::{KnownBuilds, Outcomes, Refs, Unsaid},
 };
 use types::{
     AttemptId, BuildNumber, BuilderName, CommitHash, ExecId, LeaseId, MachineName, SessionId, Timestamp,
 };
+use uuid::Uuid;
 
 use crate::judge::Invariant;
 
@@ -63,6 +64,9 @@ pub(crate) struct Tables {
     sessions: BTreeMap<SessionId, Session>,
     /// Sessions that are over.
     left: BTreeSet<SessionId>,
+    tries: BTreeMap<Uuid, TrySet>,
+    /// What is to be said of changes, and whether it was.
+    words: BTreeMap<(Uuid, Word), bool>,
     timings: BTreeMap<BuilderName, BTreeMap<String, i64>>,
     pub(crate) outbox: BTreeSet<AttemptId>,
     cursor: Option<String>,
@@ -134,6 +138,12 @@ impl Tables {
                 self.sessions.remove(id);
                 self.left.insert(*id);
             }
+            Row::Try(set) => {
+                self.tries.insert(set.id, (**set).clone());
+            }
+            Row::Word { set, word, .. } => {
+                self.words.entry((*set, *word)).or_insert(false);
+            }
             Row::Commit(_) | Row::Request { .. } => {}
         }
         Ok(())
@@ -199,11 +209,39 @@ impl Tables {
             builds: self.active.iter().filter_map(restore).collect(),
             leases: self.leases.values().cloned().collect(),
             sessions: self.sessions.values().cloned().collect(),
+            tries: self.tries.values().filter(|set| set.open).cloned().collect(),
             machines: self.machines.values().cloned().collect(),
             snapshots: self.snapshots.keys().cloned().collect(),
             last_build: self.builds.keys().next_back().map_or(0, |number| number.0),
             last_fence: self.fence,
         }
+    }
+
+    /// What is to be said and was not. Ids grow, and so do words of a set.
+    pub(crate) fn unsaid(&self, limit: usize) -> Vec<Unsaid> {
+        let unsaid = self.words.iter().filter(|(_, said)| !**said);
+        let word =
+            |(set, word): &(Uuid, Word)| Some(Unsaid { word: *word, set: self.tries.get(set)?.clone() });
+        unsaid.filter_map(|(key, _)| word(key)).take(limit).collect()
+    }
+
+    pub(crate) fn said(&mut self, set: Uuid, word: Word) {
+        self.words.insert((set, word), true);
+    }
+
+    /// The set that a tag names.
+    pub(crate) fn try_set(&self, tag: &str) -> Option<TrySet> {
+        self.tries.values().find(|set| tag.ends_with(&set.id.to_string())).cloned()
+    }
+
+    /// Whether a commit was tried to an end.
+    pub(crate) fn is_tried(&self, commit: CommitHash) -> bool {
+        self.tries.values().any(|set| set.open && set.commit == commit && set.end.is_some())
+    }
+
+    pub(crate) fn outcomes(&self, commit: CommitHash) -> Outcomes {
+        let of = self.ends.values().filter(|end| end.key.commit == commit && !end.is_try);
+        of.map(|end| (end.key.builder.clone(), end.outcome)).collect()
     }
 
     pub(crate) fn timings(&self, builder: &BuilderName) -> BTreeMap<String, i64> {

@@ -16,6 +16,7 @@ use crate::{
     maintnerd::Log,
     planted::Planted,
     project::{Project, REPOSITORY},
+    reviews::Host,
     rng::Rng,
     tables::Tables,
     truth::Truth,
@@ -30,6 +31,7 @@ pub(crate) struct World {
     pub(crate) blobs: MemoryBlobs,
     pub(crate) log: Log,
     pub(crate) project: Project,
+    pub(crate) host: Host,
     pub(crate) machines: Vec<Arc<Machine>>,
     pub(crate) seat: Seat,
     pub(crate) truth: Truth,
@@ -50,6 +52,8 @@ name = "Simulated"
 [[repositories]]
 name = "example"
 origin = "/example"
+gerrit = { url = "http://127.0.0.1" }
+tries = { user = "farmer", password = "/none" }
 [[hosts]]
 name = "h1"
 pool = "reverse"
@@ -83,6 +87,7 @@ impl World {
             blobs: MemoryBlobs::default(),
             log: Log::default(),
             project: Project::default(),
+            host: Host::default(),
             machines,
             seat: Seat::default(),
             truth: Truth::default(),
@@ -126,6 +131,17 @@ impl World {
         for number in lock(&self.promised).iter().filter(|number| !tables.has_build(**number)) {
             left.push(format!("build {number} was promised and is lost"));
         }
+        let words = tables.unsaid(usize::MAX).into_iter();
+        left.extend(
+            words.map(|one| {
+                format!("`{}` of change {} is not said", one.word.as_str(), one.set.change.number)
+            }),
+        );
+        let unanswered = self.unanswered().into_iter();
+        let unanswered = unanswered.filter(|(_, commit)| !tables.is_tried(*commit));
+        left.extend(
+            unanswered.map(|(number, _)| format!("change {number} asks for a try and has no answer")),
+        );
         drop(tables);
         for machine in &self.machines {
             if !machine.process().is_some_and(|process| process.is_free()) {

@@ -19,6 +19,9 @@ impl Turn<'_> {
         for commit in accept.commits {
             self.save(Row::Commit(commit));
         }
+        for news in accept.tries {
+            self.take_try(news);
+        }
         let mut builds = new;
         if let Some(request) = accept.request {
             let mut fresh = builds.into_iter();
@@ -30,7 +33,7 @@ impl Turn<'_> {
         }
     }
 
-    fn accept_one(&mut self, new: NewBuild) -> BuildNumber {
+    pub(super) fn accept_one(&mut self, new: NewBuild) -> BuildNumber {
         let known = self.state.keys.get(&new.key).copied().or_else(|| self.state.recent.find(&new.key));
         if let Some(number) = known {
             return number;

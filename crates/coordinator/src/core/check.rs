@@ -26,6 +26,7 @@ impl State {
         ensure(self.stirred.is_empty(), || "a host type was not served to the end".to_owned())?;
         self.check_shares()?;
         self.check_sessions()?;
+        self.check_tries()?;
         for host in self.queue.hosts().chain(self.applicants.keys()) {
             let idle = self.fleet.first_idle(host).is_some();
             ensure(!idle, || format!("a machine of `{host}` is idle while a build waits for one"))?;

@@ -6,10 +6,11 @@ use types::{
     AttemptId, BuildNumber, BuilderName, ExecId, Fence, LeaseId, MachineName, Outcome, SessionId,
     SessionName, Timestamp,
 };
+use uuid::Uuid;
 
 use super::{
     Attempt, BuildKey, Class, Connection, Lease, MachineInfo, NewBuild, Plan, Preparation, RefMove,
-    SeenCommit, Session, Shard, SnapshotKey, Stage, StepRecord, Task,
+    SeenCommit, Session, Shard, SnapshotKey, Stage, StepRecord, Task, TrySet, Word,
 };
 
 /// What one step wants, in the order in which it must happen: all rows, then all actions.
@@ -109,6 +110,17 @@ pub enum Row {
         /// Why.
         reason: String,
     },
+    /// What is tried of a change, as it is now.
+    Try(Box<TrySet>),
+    /// Something is to be said of a change.
+    Word {
+        /// Of what is tried of it.
+        set: Uuid,
+        /// What.
+        word: Word,
+        /// Since when.
+        at: Timestamp,
+    },
 }
 
 /// A build as it was accepted.
@@ -204,6 +216,8 @@ pub enum Action {
     Prepare(Box<Preparation>),
     /// A session has changed or ended.
     SessionChanged(SessionName),
+    /// Something is to be said of a change: its row is there.
+    Speak,
     /// Stop doing anything under a lease: the machine is lost.
     Stop(LeaseId),
     /// End the lease of a machine (any that it has) under this fence, then say that it is clean.
@@ -272,6 +286,8 @@ impl Row {
                 | Self::Cursor(_)
                 | Self::Session(_)
                 | Self::SessionEnd { .. }
+                | Self::Try(_)
+                | Self::Word { .. }
         )
     }
 }

@@ -8,7 +8,7 @@ use types::{
 };
 use uuid::Uuid;
 
-use super::{BuildKey, Class, Connection, MachineInfo, NewSession, Plan, Ready, SnapshotKey, Task};
+use super::{BuildKey, Class, Connection, MachineInfo, NewSession, Plan, Ready, SnapshotKey, Task, TryNews};
 
 /// When a step happens, and what new names are made from.
 #[derive(Debug, Clone, Copy)]
@@ -107,6 +107,8 @@ pub struct Accept {
     pub refs: Vec<RefMove>,
     /// Commits that were found on them.
     pub commits: Vec<SeenCommit>,
+    /// How changes under review stand now.
+    pub tries: Vec<TryNews>,
     /// The request that a repeat would name, and numbers it is answered with beside the new ones.
     pub request: Option<Request>,
 }

@@ -123,6 +123,7 @@ impl Turn<'_> {
         }
         self.act(Action::Ended(end));
         self.changed(number);
+        self.try_build_ended(number, outcome);
     }
 
     /// Ends a lease: its machine is cleaned.

@@ -29,6 +29,7 @@ mod shares;
 mod state;
 #[cfg(test)]
 mod tests;
+mod tries;
 mod turn;
 mod wait;
 
@@ -45,6 +46,7 @@ pub use plan::{Plan, SnapshotPlan, TestPlan};
 pub use restore::{Restored, RestoredBuild};
 pub use session::{Holding, NewSession, Preparation, Ready, Repeated, Seat, Session, Setting};
 pub use state::{Limits, State};
+pub use tries::{ChangeKey, TryBuild, TryEnd, TryNews, TrySet, TryWish, Word};
 pub use wait::{WaitCode, WaitReason};
 
 use turn::Turn;

@@ -46,11 +46,17 @@ pub enum Mutation {
     GiveUp,
     /// A shard that has failed twice counts as passed.
     SecondPasses,
+    /// A try that the farm could not finish is voted down.
+    BlameFault,
+    /// What may have been said of a change is said again.
+    SayTwice,
+    /// A patch set is voted on though a newer one is there.
+    VoteLate,
 }
 
 impl Mutation {
     /// All.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::ForgetRequeue,
         Self::ForgetPreempted,
         Self::NeverSpare,
@@ -72,6 +78,9 @@ impl Mutation {
         Self::TrustReturned,
         Self::GiveUp,
         Self::SecondPasses,
+        Self::BlameFault,
+        Self::SayTwice,
+        Self::VoteLate,
     ];
 
     /// Whether this bug is the one that was put in.

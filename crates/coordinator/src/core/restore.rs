@@ -6,7 +6,7 @@ use types::{LeaseId, Timestamp};
 
 use super::{
     Attempt, AttemptRow, Build, BuildRow, Lease, Limits, Machine, MachineInfo, Mutation, Progress, Role,
-    Session, Shard, SnapshotKey, State, StepRecord,
+    Session, Shard, SnapshotKey, State, StepRecord, TrySet,
 };
 
 /// What the rows say.
@@ -18,6 +18,8 @@ pub struct Restored {
     pub leases: Vec<Lease>,
     /// Sessions that are not over.
     pub sessions: Vec<Session>,
+    /// What is tried of changes that ask for it.
+    pub tries: Vec<TrySet>,
     /// Machines that have been heard of, and since when they are as they are.
     pub machines: Vec<(MachineInfo, Timestamp)>,
     /// Snapshots that are stored.
@@ -85,6 +87,10 @@ impl State {
             session.expires = session.expires.max(now + limits.session_at_start);
             state.index_session(&session);
             state.sessions.insert(session.name.clone(), session);
+        }
+        for set in restored.tries {
+            state.tried.extend(set.pending().map(|number| (number, set.change.clone())));
+            state.tries.insert(set.change.clone(), set);
         }
         for name in &names {
             state.reindex_machine(name);

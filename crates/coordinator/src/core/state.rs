@@ -8,7 +8,8 @@ use std::{
 use types::{BuildNumber, HostType, LeaseId, MachineName, SessionName, Timestamp};
 
 use super::{
-    Attempt, Build, BuildKey, Class, Lease, Machine, Mutation, Progress, Role, Session, SnapshotKey, Task,
+    Attempt, Build, BuildKey, ChangeKey, Class, Lease, Machine, Mutation, Progress, Role, Session,
+    SnapshotKey, Task, TrySet,
     clocks::Clocks,
     fleet::Fleet,
     queue::{Queue, Spot, Wishes},
@@ -119,6 +120,10 @@ pub struct State {
     pub(super) applicants: BTreeMap<HostType, BTreeSet<(Timestamp, SessionName)>>,
     /// Sessions, by when they end.
     pub(super) session_clocks: Clocks<SessionName>,
+    /// What is tried, by the changes that ask for it.
+    pub(super) tries: BTreeMap<ChangeKey, TrySet>,
+    /// The changes that active builds try.
+    pub(super) tried: BTreeMap<BuildNumber, ChangeKey>,
     /// Host types where something has changed in this step that may let somebody be served. Empty between steps.
     pub(super) stirred: BTreeSet<HostType>,
     pub(super) next_build: u64,
@@ -171,6 +176,8 @@ impl State {
             seats: BTreeMap::new(),
             applicants: BTreeMap::new(),
             session_clocks: Clocks::default(),
+            tries: BTreeMap::new(),
+            tried: BTreeMap::new(),
             stirred: BTreeSet::new(),
             next_build: 1,
             next_fence: 1,

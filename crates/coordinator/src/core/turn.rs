@@ -20,7 +20,7 @@ impl<'a> Turn<'a> {
     }
 
     /// A new name: the seed with its last four bytes counted up, still a UUIDv7.
-    fn new_id(&mut self) -> Uuid {
+    pub(super) fn new_id(&mut self) -> Uuid {
         let mut bytes = *self.seed.as_bytes();
         let last = u32::from_be_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]);
         bytes[12..].copy_from_slice(&last.wrapping_add(self.ids).to_be_bytes());

@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use types::{CommitHash, Outcome, RepositoryName};
 
-use super::{Commit, MirrorError, Planner, Wanted, moves::Recent};
+use super::{Commit, MirrorError, Planner, Wanted, moves::Recent, tries::touched};
 use crate::{
     core::{Accept, Mutation as Bug, NewBuild, RefMove, SeenCommit},
-    ports::{Commits, Found, MutationLog, RecordsError, Refs},
+    ports::{Changes, Commits, Found, MutationLog, RecordsError, Refs},
     settings::Settings,
     shell::{Handle, Hub, Stopped},
 };
@@ -31,7 +31,7 @@ const TOGETHER: usize = 32;
 /// After so many mutations without a move the position is stored anyway.
 const STORE_AFTER: usize = 5000;
 /// How long to wait before a mirror that cannot be reached is asked again.
-const AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+pub(super) const AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Why finding work cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,7 @@ pub(crate) enum FindError {
 /// Finds work.
 pub(crate) struct Finder {
     pub(crate) mutations: Arc<dyn MutationLog>,
+    pub(crate) changes: Arc<dyn Changes>,
     pub(crate) mirror: Arc<dyn Commits>,
     pub(crate) planner: Planner,
     pub(crate) settings: Settings,
@@ -127,9 +128,12 @@ impl Finder {
         match response.event {
             Some(Event::Batch(batch)) => {
                 position.unstored += batch.mutations.len();
+                let changes = touched(&self.settings.farm(), &batch.mutations);
                 let moves =
                     batch.mutations.into_iter().flat_map(|mutation| read(position, mutation)).collect();
                 if position.caught_up {
+                    // Before the position is stored: a crash in between repeats what changes nothing.
+                    self.look_at(&position.recent, changes, shutdown).await?;
                     self.take(position, moves, &token, shutdown).await?;
                 } else {
                     position.note(moves);
@@ -166,6 +170,7 @@ impl Finder {
         }
         let refs = plain.iter().map(Moved::row).collect();
         self.handle.accept(Accept { refs, ..Accept::default() }).await?;
+        self.look_at_all(&position.recent, shutdown).await?;
         position.caught_up = true;
         self.store(position, token).await
     }
@@ -380,7 +385,7 @@ impl Finder {
     }
 
     /// Asks gitmirror until it answers. What it does not have, and what it refuses, is nothing.
-    async fn again<T: Default, F: Future<Output = Result<T, MirrorError>>>(
+    pub(super) async fn again<T: Default, F: Future<Output = Result<T, MirrorError>>>(
         &self,
         shutdown: &CancellationToken,
         mut ask: impl FnMut() -> F,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use store::{Database, ReadError, Row};
 use types::{AttemptId, BuildNumber, ExecId, Fence, Timestamp};
 
-use super::{FENCE, sessions};
+use super::{FENCE, sessions, tries};
 use crate::core::{
     AttemptRow, BuildKey, BuildRow, Class, Lease, MachineInfo, Plan, Restored, RestoredBuild, Role, Shard,
     ShardState, SnapshotKey, Stage, StepRecord, Task,
@@ -32,6 +32,7 @@ pub(crate) async fn load(database: &Database) -> Result<Restored, LoadError> {
         restored.leases.push(lease(&row)?);
     }
     restored.sessions = sessions::live(database).await?;
+    restored.tries = tries::open(database).await?;
     for row in database.read("SELECT * FROM machines", vec![]).await? {
         restored.machines.push(machine(&row)?);
     }

@@ -6,6 +6,7 @@ mod save;
 pub(crate) mod sessions;
 mod sql;
 pub(crate) mod test_results;
+pub(crate) mod tries;
 #[cfg(test)]
 mod upgrade;
 
@@ -25,6 +26,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 6, sql: include_str!("enrolment.sql") },
     Migration { version: 7, sql: include_str!("second_runs.sql") },
     Migration { version: 8, sql: include_str!("sessions.sql") },
+    Migration { version: 9, sql: include_str!("tries.sql") },
 ];
 
 /// The name of the cursor in `meta`.

@@ -3,7 +3,7 @@
 use store::{Batch, Value};
 use types::{AttemptId, ExecId};
 
-use super::{CURSOR, FENCE, sessions, test_results};
+use super::{CURSOR, FENCE, sessions, test_results, tries};
 use crate::core::{
     AttemptRow, BuildEnd, BuildRow, ExecRow, Lease, MachineInfo, RefMove, Row, SeenCommit, Shard, ShardState,
     StepRecord,
@@ -94,6 +94,8 @@ pub(crate) fn save(batch: &mut Batch, row: Row) {
         }
         Row::Session(row) => sessions::save(batch, &row),
         Row::SessionEnd { id, ended, reason } => sessions::save_end(batch, id, ended, reason),
+        Row::Try(set) => tries::save(batch, &set),
+        Row::Word { set, word, at } => tries::save_word(batch, set, word, at),
     }
 }
 

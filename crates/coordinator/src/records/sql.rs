@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use api::maintpb::BuildResult;
 use async_trait::async_trait;
 use store::{Batch, Database, ReadError, WriteError};
-use types::{AttemptId, BuilderName, CommitHash, Timestamp};
+use types::{AttemptId, BuilderName, CommitHash, RepositoryName, Timestamp};
+use uuid::Uuid;
 
-use super::{CURSOR, load, save};
+use super::{CURSOR, load, save, tries};
 use crate::{
-    core::{Restored, Row, SnapshotKey},
-    ports::{Found, KnownBuilds, Records, RecordsError, Refs},
+    core::{Restored, Row, SnapshotKey, Word},
+    ports::{Found, KnownBuilds, Outcomes, Records, RecordsError, Refs, Unsaid, Words},
 };
 
 /// Records in a database. Clones are the same.
@@ -103,6 +104,25 @@ impl Found for SqlRecords {
 
     async fn known(&self, commit: CommitHash) -> Result<KnownBuilds, RecordsError> {
         Ok(crate::find::known(&self.0, commit).await?)
+    }
+}
+
+#[async_trait]
+impl Words for SqlRecords {
+    async fn unsaid(&self, limit: usize) -> Result<Vec<Unsaid>, RecordsError> {
+        Ok(tries::unsaid(&self.0, limit).await?)
+    }
+
+    async fn said(&self, set: Uuid, word: Word, note: &str, at: Timestamp) -> Result<(), RecordsError> {
+        Ok(self.0.write(tries::said(set, word, note, at)).await?)
+    }
+
+    async fn outcomes(
+        &self,
+        repository: &RepositoryName,
+        commit: CommitHash,
+    ) -> Result<Outcomes, RecordsError> {
+        Ok(tries::outcomes(&self.0, repository, commit).await?)
     }
 }
 

@@ -24,6 +24,7 @@ struct Inner {
     live: broadcast::Sender<LiveEvent>,
     ended: AtomicU64,
     outbox: Notify,
+    words: Notify,
     problems: Mutex<BTreeMap<String, Problem>>,
     sessions: watch::Sender<()>,
 }
@@ -52,6 +53,7 @@ impl Hub {
             live: broadcast::channel(BEHIND).0,
             ended: AtomicU64::new(ended),
             outbox: Notify::new(),
+            words: Notify::new(),
             problems: Mutex::default(),
             sessions: watch::channel(()).0,
         }))
@@ -100,6 +102,16 @@ impl Hub {
     /// Waits for a result in the outbox.
     pub(crate) async fn results(&self) {
         self.0.outbox.notified().await;
+    }
+
+    /// Something is to be said of a change, and its row is there.
+    pub(crate) fn speak(&self) {
+        self.0.words.notify_one();
+    }
+
+    /// Waits for something that is to be said.
+    pub(crate) async fn words(&self) {
+        self.0.words.notified().await;
     }
 
     /// Builds that have ended since the farm was made.

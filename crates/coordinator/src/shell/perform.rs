@@ -115,6 +115,10 @@ impl Performer {
             Action::Run(assignment) => self.run(*assignment),
             Action::Prepare(preparation) => self.prepare(*preparation),
             Action::SessionChanged(_) => self.worker.hub.session_changed(),
+            Action::Speak => {
+                self.worker.hub.speak();
+                self.worker.hub.tell(|| LiveEvent::Farm);
+            }
             Action::Stop(lease) => {
                 self.stop(lease);
                 self.worker.hub.tell(|| LiveEvent::Farm);

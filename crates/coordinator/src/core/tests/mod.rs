@@ -6,4 +6,5 @@ mod rules;
 mod second_run;
 mod sessions;
 mod tables;
+mod tries;
 mod world;

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use types::{AttemptId, BuildNumber, Fence, LeaseId, MachineName, SessionId, Timestamp};
+use uuid::Uuid;
 
 use crate::core::{
     AttemptRow, BuildEnd, BuildRow, Lease, MachineInfo, Restored, RestoredBuild, Row, Session, Shard,
-    SnapshotKey, StepRecord,
+    SnapshotKey, StepRecord, TrySet, Word,
 };
 
 #[derive(Debug, Clone)]
@@ -32,6 +33,9 @@ pub(super) struct Tables {
     sessions: BTreeMap<SessionId, Session>,
     /// How sessions ended, in order.
     pub(super) partings: Vec<String>,
+    pub(super) tries: BTreeMap<Uuid, TrySet>,
+    /// What was to be said of changes, in order.
+    pub(super) words: Vec<(Uuid, Word)>,
     fence: u64,
 }
 
@@ -98,6 +102,10 @@ impl Tables {
                 let session = self.sessions.remove(&id).unwrap();
                 self.partings.push(format!("{}: {reason}", session.name));
             }
+            Row::Try(set) => {
+                self.tries.insert(set.id, *set);
+            }
+            Row::Word { set, word, .. } => self.words.push((set, word)),
             Row::Exec(_)
             | Row::Timing { .. }
             | Row::Cursor(_)
@@ -129,6 +137,7 @@ impl Tables {
                 }
             });
         Restored {
+            tries: self.tries.values().filter(|set| set.open).cloned().collect(),
             builds: builds.collect(),
             leases: self.leases.values().cloned().collect(),
             sessions: self.sessions.values().cloned().collect(),

@@ -143,7 +143,11 @@ impl World {
                 self.cleaning.push((machine, fence));
             }
             Action::Reply { builds, .. } => self.replies.push(builds),
-            Action::Changed(_) | Action::Ended(_) | Action::SnapshotStored | Action::SessionChanged(_) => {}
+            Action::Changed(_)
+            | Action::Ended(_)
+            | Action::SnapshotStored
+            | Action::SessionChanged(_)
+            | Action::Speak => {}
             Action::RemoveSnapshot(key) => assert!(!self.state.has_snapshot(&key)),
         }
     }
@@ -158,6 +162,7 @@ impl World {
             state.sessions().map(|session| (session.name.clone(), session.seat.clone())).collect::<Vec<_>>()
         };
         assert_eq!(seats(&self.state), seats(&restored), "after {what}");
+        assert!(self.state.try_sets().eq(restored.try_sets()), "after {what}");
         // Who was served last is forgotten, and with it whose turn it is.
         let waiting =
             |state: &State| state.waiting(1000).into_iter().collect::<std::collections::BTreeSet<_>>();
