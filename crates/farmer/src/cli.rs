@@ -31,7 +31,7 @@ enum Command {
     Logs(logs::Args),
     /// Say which commit broke a test, though it also fails by chance
     Bisect(bisect::Args),
-    /// Say why a build failed or what it waits for, or how a test fares
+    /// Say why a build failed or what it waits for, how a test fares, or how the tries of a change stand
     Why(why::Args),
     /// Build the working tree of the current folder, uncommitted changes included
     Try(try_build::Args),

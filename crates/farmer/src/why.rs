@@ -1,10 +1,13 @@
-//! `farmer why`: what broke a build or what it waits for, or how a test fares, on one screen.
+//! `farmer why`: what broke a build or what it waits for, how a test fares, or how the tries of a change stand, on one
+//! screen.
+
+mod change;
 
 use std::process::ExitCode;
 
 use api::coordinator::{
-    AtTip, Build, BuildExplanation, Cause, ExplainRequest, FailureExplanation, FlakeRate, TestExplanation,
-    explain_request::Subject, explain_response::Answer,
+    AtTip, Build, BuildExplanation, Cause, ChangeName, ExplainRequest, FailureExplanation, FlakeRate,
+    TestExplanation, explain_request::Subject, explain_response::Answer,
 };
 use serde_json::{Value, json};
 
@@ -18,7 +21,7 @@ const BUILDERS: usize = 8;
 /// Arguments of `farmer why`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A build by its number, or a test by its name
+    /// A build by its number, a test by its name, or a change under review as `change/4711` or `REPOSITORY~4711`
     subject: String,
     #[command(flatten)]
     farm: FarmArgs,
@@ -27,10 +30,7 @@ pub(crate) struct Args {
 /// Runs `farmer why`.
 pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let farm = args.farm.location()?;
-    let subject = match args.subject.parse() {
-        Ok(number) => Subject::Build(number),
-        Err(_) => Subject::Test(args.subject),
-    };
+    let subject = subject(args.subject);
     let request = rpc::request(ExplainRequest { subject: Some(subject) });
     let answer = farm.why()?.explain(request).await.map_err(|status| output::refused(&status))?;
     let answer =
@@ -38,11 +38,24 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let lines = match (&answer, args.farm.json) {
         (Answer::Build(told), true) => vec![build_json(told).to_string()],
         (Answer::Test(told), true) => vec![test_json(told).to_string()],
+        (Answer::Change(told), true) => vec![change::json(told).to_string()],
+        (Answer::Change(told), false) => change::lines(told, &farm.url),
         (Answer::Build(told), false) => of_build(told, &farm.url),
         (Answer::Test(told), false) => of_test(told, &farm.url),
     };
     lines.iter().try_for_each(output::line)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn subject(text: String) -> Subject {
+    if let Ok(number) = text.parse() {
+        return Subject::Build(number);
+    }
+    let named = |(repository, number): (&str, &str)| {
+        Some(ChangeName { number: number.parse().ok()?, repository: repository.to_owned() })
+    };
+    let change = text.strip_prefix("change/").map(|number| ("", number)).or_else(|| text.rsplit_once('~'));
+    change.and_then(named).map_or(Subject::Test(text), Subject::Change)
 }
 
 fn of_build(told: &BuildExplanation, url: &str) -> Vec<String> {
@@ -229,6 +242,23 @@ mod tests {
                 .map(|number| ToldLine { number, text: format!("line {number}"), telling: number == 5 })
                 .collect(),
             ..FailureExplanation::default()
+        }
+    }
+
+    #[test]
+    fn a_subject_is_told_by_how_it_is_written() {
+        let change = |number, repository: &str| {
+            Subject::Change(ChangeName { number, repository: repository.to_owned() })
+        };
+        for (text, expected) in [
+            ("12", Subject::Build(12)),
+            ("change/12", change(12, "")),
+            ("x/tools~12", change(12, "x/tools")),
+            ("net/http", Subject::Test("net/http".to_owned())),
+            ("change/x", Subject::Test("change/x".to_owned())),
+            ("a~b", Subject::Test("a~b".to_owned())),
+        ] {
+            assert_eq!(subject(text.to_owned()), expected, "{text}");
         }
     }
 

@@ -5,6 +5,7 @@ mod assets;
 mod build;
 mod builder;
 mod builders;
+mod change;
 mod events;
 mod farm;
 mod grid;

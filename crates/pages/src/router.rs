@@ -12,7 +12,7 @@ use axum::{
 use tokio::sync::Semaphore;
 
 use crate::{
-    action, assets, build, builder, builders, events, farm,
+    action, assets, build, builder, builders, change, events, farm,
     grid::{self, rows::RowCache},
     harden, log, machine,
     options::Options,
@@ -51,6 +51,7 @@ pub fn router(source: Arc<dyn Source>, options: Options) -> Router {
         .route("/builder/{name}", get(builder::page))
         .route("/test/{*name}", get(test_page::page))
         .route("/test.json", get(test_page::json))
+        .route("/change/{id}", get(change::page))
         .route("/farm", get(farm::page))
         .route("/farm.json", get(farm::json))
         .route("/builders", get(builders::page))

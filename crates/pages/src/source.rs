@@ -8,8 +8,8 @@ use tokio::sync::broadcast;
 use types::{BuildNumber, BuilderName, MachineName, RepositoryName};
 
 use crate::view::{
-    BuildView, BuilderHistory, BuildersView, FarmView, GridQuery, GridView, LiveEvent, LogInfo, LogPosition,
-    MachineHistory, TestHistory,
+    BuildView, BuilderHistory, BuildersView, ChangeView, FarmView, GridQuery, GridView, LiveEvent, LogInfo,
+    LogPosition, MachineHistory, TestHistory,
 };
 
 /// Why there is no view.
@@ -84,6 +84,13 @@ pub trait Source: LogSource {
 
     /// A test on all its builders.
     async fn test(&self, name: &str) -> Result<TestHistory, SourceError>;
+
+    /// A change under review; one of the repository, if two have one of that number.
+    async fn change(
+        &self,
+        number: u32,
+        repository: Option<&RepositoryName>,
+    ) -> Result<ChangeView, SourceError>;
 
     /// What changes from now on. A receiver that lags misses events; the page then reads everything again.
     fn subscribe(&self) -> broadcast::Receiver<LiveEvent>;

@@ -5,6 +5,7 @@
 
 mod build;
 mod builders;
+mod change;
 mod farm;
 mod grid;
 mod history;
@@ -18,6 +19,7 @@ pub use build::{
     Snapshot, SnapshotUse, StepView, TestCount,
 };
 pub use builders::{BuilderView, BuildersView, HostView, LastBuild};
+pub use change::{ChangeView, TriedBuild, TryState, TryView, WordView};
 pub use farm::{
     Configuration, FarmView, LeaseView, MachineState, MachineView, PhaseStat, PoolView, Problem, QueueItem,
     RecentBuild, RepositoryStatus, ServiceHealth, Severity,

@@ -1276,6 +1276,108 @@ pub mod build_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// A change under review.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangeName {
+    /// Its number at its review host.
+    #[prost(uint32, tag = "1")]
+    pub number: u32,
+    /// The farm's name of the repository; may be empty if only one has such a change.
+    #[prost(string, tag = "2")]
+    pub repository: ::prost::alloc::string::String,
+}
+/// The builders that try one patch set.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TrySet {
+    /// The patch set, from 1.
+    #[prost(uint32, tag = "1")]
+    pub patch_set: u32,
+    /// Its commit, 40 digits.
+    #[prost(string, tag = "2")]
+    pub commit: ::prost::alloc::string::String,
+    /// How it stands.
+    #[prost(enumeration = "TryState", tag = "3")]
+    pub state: i32,
+    /// The same in a sentence.
+    #[prost(string, tag = "4")]
+    pub text: ::prost::alloc::string::String,
+    /// Since when it was tried.
+    #[prost(message, optional, tag = "5")]
+    pub begun: ::core::option::Option<::prost_types::Timestamp>,
+    /// Until when; unset while it goes on.
+    #[prost(message, optional, tag = "6")]
+    pub ended: ::core::option::Option<::prost_types::Timestamp>,
+    /// The builders; at most 100.
+    #[prost(message, repeated, tag = "7")]
+    pub builds: ::prost::alloc::vec::Vec<TriedBuild>,
+    /// What could not be done as it was asked.
+    #[prost(string, repeated, tag = "8")]
+    pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A builder of a try.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TriedBuild {
+    /// The build.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// The builder.
+    #[prost(string, tag = "2")]
+    pub builder: ::prost::alloc::string::String,
+    /// How it ended; unset while it has not.
+    #[prost(enumeration = "Outcome", tag = "3")]
+    pub outcome: i32,
+    /// How it stands in words: what decided it, or what it waits for.
+    #[prost(string, tag = "4")]
+    pub text: ::prost::alloc::string::String,
+    /// How the builder ended at what the patch set was made on; unset if nobody knows.
+    #[prost(enumeration = "Outcome", tag = "5")]
+    pub at_base: i32,
+}
+/// How a try of a patch set stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TryState {
+    /// Not used.
+    Unspecified = 0,
+    /// It goes on.
+    Running = 1,
+    /// Everything passed.
+    Passed = 2,
+    /// Something failed.
+    Failed = 3,
+    /// Nothing failed, and not everything was built to its end.
+    Unfinished = 4,
+    /// The change no longer asked for it.
+    Superseded = 5,
+}
+impl TryState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TRY_STATE_UNSPECIFIED",
+            Self::Running => "TRY_STATE_RUNNING",
+            Self::Passed => "TRY_STATE_PASSED",
+            Self::Failed => "TRY_STATE_FAILED",
+            Self::Unfinished => "TRY_STATE_UNFINISHED",
+            Self::Superseded => "TRY_STATE_SUPERSEDED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TRY_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "TRY_STATE_RUNNING" => Some(Self::Running),
+            "TRY_STATE_PASSED" => Some(Self::Passed),
+            "TRY_STATE_FAILED" => Some(Self::Failed),
+            "TRY_STATE_UNFINISHED" => Some(Self::Unfinished),
+            "TRY_STATE_SUPERSEDED" => Some(Self::Superseded),
+            _ => None,
+        }
+    }
+}
 /// Asks for the farm.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetFarmRequest {}
@@ -5251,7 +5353,7 @@ pub mod machine_service_server {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExplainRequest {
     /// What is asked about.
-    #[prost(oneof = "explain_request::Subject", tags = "1, 2")]
+    #[prost(oneof = "explain_request::Subject", tags = "1, 2, 3")]
     pub subject: ::core::option::Option<explain_request::Subject>,
 }
 /// Nested message and enum types in `ExplainRequest`.
@@ -5265,13 +5367,16 @@ pub mod explain_request {
         /// A test, by name.
         #[prost(string, tag = "2")]
         Test(::prost::alloc::string::String),
+        /// A change under review.
+        #[prost(message, tag = "3")]
+        Change(super::ChangeName),
     }
 }
 /// Why.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainResponse {
     /// As was asked.
-    #[prost(oneof = "explain_response::Answer", tags = "1, 2")]
+    #[prost(oneof = "explain_response::Answer", tags = "1, 2, 3")]
     pub answer: ::core::option::Option<explain_response::Answer>,
 }
 /// Nested message and enum types in `ExplainResponse`.
@@ -5285,6 +5390,9 @@ pub mod explain_response {
         /// Of a test.
         #[prost(message, tag = "2")]
         Test(super::TestExplanation),
+        /// Of a change.
+        #[prost(message, tag = "3")]
+        Change(super::ChangeExplanation),
     }
 }
 /// Why a build is as it is.
@@ -5383,6 +5491,25 @@ pub struct FlakeRate {
     /// The upper end.
     #[prost(double, tag = "4")]
     pub high: f64,
+}
+/// How the newest try of a change stands.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ChangeExplanation {
+    /// The change, with its repository.
+    #[prost(message, optional, tag = "1")]
+    pub change: ::core::option::Option<ChangeName>,
+    /// The newest try.
+    #[prost(message, optional, tag = "2")]
+    pub newest: ::core::option::Option<TrySet>,
+    /// Of its builds that failed, or could not be ended, the first; unset if there is none.
+    #[prost(message, optional, tag = "3")]
+    pub first_failure: ::core::option::Option<BuildExplanation>,
+    /// Where a browser finds it, a path such as `/change/4711?repo=example`.
+    #[prost(string, tag = "4")]
+    pub page: ::prost::alloc::string::String,
+    /// Where it is reviewed; empty if the repository is not tried any more.
+    #[prost(string, tag = "5")]
+    pub review: ::prost::alloc::string::String,
 }
 /// How a test fares.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -5599,9 +5726,9 @@ pub mod why_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Says why a build failed or what it waits for, or how a test fares. The answer is bounded: at most 5 failures of 20
-        /// lines each, and 50 builders of a test. Changes nothing. NOT_FOUND (UNKNOWN_BUILD, UNKNOWN_TEST), INVALID_ARGUMENT
-        /// (NO_SUBJECT).
+        /// Says why a build failed or what it waits for, how a test fares, or whether a change may be submitted as far as its
+        /// tries go. The answer is bounded: at most 5 failures of 20 lines each, and 50 builders of a test. Changes nothing.
+        /// NOT_FOUND (UNKNOWN_BUILD, UNKNOWN_TEST, UNKNOWN_CHANGE), INVALID_ARGUMENT (NO_SUBJECT).
         pub async fn explain(
             &mut self,
             request: impl tonic::IntoRequest<super::ExplainRequest>,
@@ -5641,9 +5768,9 @@ pub mod why_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with WhyServiceServer.
     #[async_trait]
     pub trait WhyService: std::marker::Send + std::marker::Sync + 'static {
-        /// Says why a build failed or what it waits for, or how a test fares. The answer is bounded: at most 5 failures of 20
-        /// lines each, and 50 builders of a test. Changes nothing. NOT_FOUND (UNKNOWN_BUILD, UNKNOWN_TEST), INVALID_ARGUMENT
-        /// (NO_SUBJECT).
+        /// Says why a build failed or what it waits for, how a test fares, or whether a change may be submitted as far as its
+        /// tries go. The answer is bounded: at most 5 failures of 20 lines each, and 50 builders of a test. Changes nothing.
+        /// NOT_FOUND (UNKNOWN_BUILD, UNKNOWN_TEST, UNKNOWN_CHANGE), INVALID_ARGUMENT (NO_SUBJECT).
         async fn explain(
             &self,
             request: tonic::Request<super::ExplainRequest>,

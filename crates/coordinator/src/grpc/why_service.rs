@@ -6,16 +6,18 @@ use api::coordinator::{
 };
 use pages::{
     SourceError,
-    view::{Standing, TestHistory, TestLine},
+    view::{Standing, State, TestHistory, TestLine, TriedBuild, TryState, TryView},
 };
 use tonic::{Code, Request, Response, Status};
-use types::{BuildNumber, Share};
+use types::{BuildNumber, Outcome, RepositoryName, Share};
 
 use super::{convert, failed};
 use crate::view::{Cause, Explained, PagesSource, Said, Tip};
 
 /// How many builders of a test are answered.
 const BUILDERS: usize = 50;
+/// How many builders of a change.
+const TRIED: usize = 100;
 /// How many lines of a failure.
 const LINES: usize = 20;
 
@@ -31,8 +33,13 @@ impl WhyService for Why {
         let answer = match request.into_inner().subject {
             Some(Subject::Build(number)) => Answer::Build(self.build(BuildNumber(number)).await?),
             Some(Subject::Test(name)) => Answer::Test(self.test(&name).await?),
+            Some(Subject::Change(name)) => Answer::Change(self.change(&name).await?),
             None => {
-                return Err(rpc::status(Code::InvalidArgument, "NO_SUBJECT", "name a build or a test"));
+                return Err(rpc::status(
+                    Code::InvalidArgument,
+                    "NO_SUBJECT",
+                    "name a build, a test or a change",
+                ));
             }
         };
         Ok(Response::new(ExplainResponse { answer: Some(answer) }))
@@ -67,6 +74,35 @@ impl Why {
             builders: history.builders.iter().take(BUILDERS).map(standing).collect(),
             last_failure,
             page: format!("/test/{name}"),
+        })
+    }
+
+    async fn change(&self, name: &wire::ChangeName) -> Result<wire::ChangeExplanation, Status> {
+        let repository = match name.repository.as_str() {
+            "" => None,
+            text => Some(
+                text.parse::<RepositoryName>()
+                    .map_err(|error| rpc::status(Code::InvalidArgument, "NO_SUBJECT", error))?,
+            ),
+        };
+        let view = self.source.change_view(name.number, repository.as_ref()).await;
+        let view = view.map_err(|error| unexplained("UNKNOWN_CHANGE", &error))?;
+        let newest = view.tries.first();
+        let failed = newest.and_then(|newest| newest.builds.iter().find(|build| build.state.is_red()));
+        let stuck = || {
+            let faulty = |build: &&TriedBuild| build.state == State::Infrastructure;
+            newest.and_then(|newest| newest.builds.iter().find(faulty))
+        };
+        let first_failure = match failed.or_else(stuck) {
+            Some(build) => Some(self.build(build.number).await?),
+            None => None,
+        };
+        Ok(wire::ChangeExplanation {
+            page: format!("/change/{}?repo={}", view.number, view.repository),
+            change: Some(wire::ChangeName { number: view.number, repository: view.repository.to_string() }),
+            newest: newest.map(try_set),
+            first_failure,
+            review: view.review.clone(),
         })
     }
 
@@ -159,6 +195,53 @@ fn failure(told: Explained) -> wire::FailureExplanation {
             .take(LINES)
             .map(|line| wire::ToldLine { number: line.number, text: line.text, telling: line.hit })
             .collect(),
+    }
+}
+
+fn try_set(view: &TryView) -> wire::TrySet {
+    let state = match view.state {
+        TryState::Running => wire::TryState::Running,
+        TryState::Passed => wire::TryState::Passed,
+        TryState::Failed => wire::TryState::Failed,
+        TryState::Unfinished => wire::TryState::Unfinished,
+        TryState::Superseded => wire::TryState::Superseded,
+    };
+    wire::TrySet {
+        patch_set: view.patch_set,
+        commit: view.commit.to_string(),
+        state: state.into(),
+        text: view.verdict(),
+        begun: Some(rpc::timestamp(view.begun)),
+        ended: view.ended.map(rpc::timestamp),
+        builds: view.builds.iter().take(TRIED).map(tried_build).collect(),
+        notes: view.notes.clone(),
+    }
+}
+
+fn tried_build(build: &TriedBuild) -> wire::TriedBuild {
+    let text = match &build.waiting {
+        Some(waiting) => waiting.text.clone(),
+        None => build.reason.clone(),
+    };
+    wire::TriedBuild {
+        number: build.number.0,
+        builder: build.builder.to_string(),
+        outcome: convert::outcome(outcome(build.state)),
+        text,
+        at_base: convert::outcome(build.at_base.and_then(outcome)),
+    }
+}
+
+/// How something ended that stands so; none if it has not.
+fn outcome(state: State) -> Option<Outcome> {
+    match state {
+        State::Passed | State::Flaky => Some(Outcome::Passed),
+        State::Failed => Some(Outcome::Failed),
+        State::TimedOut => Some(Outcome::TimedOut),
+        State::Infrastructure => Some(Outcome::Infrastructure),
+        State::Skipped => Some(Outcome::Skipped),
+        State::Cancelled => Some(Outcome::Cancelled),
+        State::Waiting | State::Running | State::NotBuilt => None,
     }
 }
 

@@ -3,6 +3,7 @@
 mod build;
 mod cause;
 pub(crate) mod cell;
+mod change;
 mod explain;
 mod farm;
 mod full;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use pages::{
     LogSource, Source, SourceError,
     view::{
-        BuildView, BuilderHistory, BuildersView, FarmView, GridQuery, GridView, LiveEvent, LogInfo,
-        LogPosition, LogSection, MachineHistory, State as Word, TestHistory,
+        BuildView, BuilderHistory, BuildersView, ChangeView, FarmView, GridQuery, GridView, LiveEvent,
+        LogInfo, LogPosition, LogSection, MachineHistory, State as Word, TestHistory,
     },
 };
 use runtime::SharedClock;
@@ -184,6 +184,14 @@ impl Source for PagesSource {
 
     async fn test(&self, name: &str) -> Result<TestHistory, SourceError> {
         self.test_history(name).await
+    }
+
+    async fn change(
+        &self,
+        number: u32,
+        repository: Option<&RepositoryName>,
+    ) -> Result<ChangeView, SourceError> {
+        self.change_view(number, repository).await
     }
 
     fn subscribe(&self) -> broadcast::Receiver<LiveEvent> {

@@ -1,6 +1,7 @@
 //! Invented data: small for tests that compare words, large for tests that measure.
 
 mod build;
+mod change;
 mod farm;
 mod grid;
 mod history;
@@ -15,6 +16,7 @@ pub(super) use self::{
 };
 pub use self::{
     build::{RUNNING, failed_build, log_text, running_build, show_more, waiting_build},
+    change::change,
     farm::{builders, farm},
     grid::{generated_grid, small_grid},
     history::{builder_history, machine_history, test_history},

@@ -15,8 +15,8 @@ use super::data;
 use crate::{
     source::{LogSource, Source, SourceError},
     view::{
-        BuildView, BuilderHistory, BuildersView, Cell, FarmView, GridQuery, GridView, LiveEvent, LogInfo,
-        LogPosition, LogSection, MachineHistory, State, TestHistory,
+        BuildView, BuilderHistory, BuildersView, Cell, ChangeView, FarmView, GridQuery, GridView, LiveEvent,
+        LogInfo, LogPosition, LogSection, MachineHistory, State, TestHistory,
     },
 };
 
@@ -53,6 +53,7 @@ struct Farm {
     machine: MachineHistory,
     builder: BuilderHistory,
     test: TestHistory,
+    change: ChangeView,
     cancelled: Vec<(BuildNumber, String)>,
 }
 
@@ -78,6 +79,7 @@ impl FakeSource {
             machine: data::machine_history(),
             builder: data::builder_history(),
             test: data::test_history(),
+            change: data::change(),
             cancelled: Vec::new(),
         };
         Arc::new(Self { farm: Mutex::new(farm), events: broadcast::channel(1024).0 })
@@ -131,6 +133,12 @@ impl FakeSource {
     /// Replaces the one test that has a past.
     pub fn set_test(&self, test: TestHistory) {
         self.state().test = test;
+    }
+
+    /// Replaces the one change that was tried.
+    pub fn set_change(&self, change: ChangeView) {
+        self.state().change = change;
+        self.tell(LiveEvent::Farm);
     }
 
     /// Replaces the grid.
@@ -321,6 +329,18 @@ impl Source for FakeSource {
         let history = self.state().test.clone();
         let found = Some(history).filter(|history| history.name == name);
         found.ok_or_else(|| SourceError::NotFound(format!("no build knows a test `{name}`")))
+    }
+
+    async fn change(
+        &self,
+        number: u32,
+        repository: Option<&RepositoryName>,
+    ) -> Result<ChangeView, SourceError> {
+        let change = self.state().change.clone();
+        let fits = change.number == number && repository.is_none_or(|wanted| *wanted == change.repository);
+        Some(change)
+            .filter(|_| fits)
+            .ok_or_else(|| SourceError::NotFound(format!("nothing of a change {number} was tried")))
     }
 
     fn subscribe(&self) -> broadcast::Receiver<LiveEvent> {

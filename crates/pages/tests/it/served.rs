@@ -3,7 +3,9 @@
 use http::{StatusCode, header};
 use pages::{
     testing::{self, FakeSource},
-    view::{BuildView, BuilderHistory, BuildersView, FarmView, GridView, MachineHistory, TestHistory},
+    view::{
+        BuildView, BuilderHistory, BuildersView, ChangeView, FarmView, GridView, MachineHistory, TestHistory,
+    },
 };
 
 use crate::support::{PAGES, Served, words};
@@ -34,6 +36,9 @@ async fn every_page_reads_without_scripts() {
         ("/machine/linux-amd64-1", "it runs version 0.0.0, the farm 0.0.1"),
         ("/builder/linux-s390x", "linux-s390x is red for 3 commits"),
         ("/builder/linux-s390x", "the only linux-s390x is busy with 48201.1"),
+        ("/change/4711", "Patch set 3 is being tried: 1 of 3 builders to go, 1 failed"),
+        ("/change/4711", "the only windows-amd64 is busy for"),
+        ("/change/4711?repo=example", "To reviewers: begun: said"),
         ("/test/net/http", "net/http fails on linux-s390x, 1 of 3 builders"),
         ("/test/net/http", "3 of 24: 12.5 % (4.3 to 31.0)"),
     ] {
@@ -68,6 +73,10 @@ async fn what_does_not_exist_is_404_in_the_format_asked_for() {
         "/machine/A%20B",
         "/builder/unheard",
         "/builder/linux-s390x?repo=other",
+        "/change/1",
+        "/change/x",
+        "/change/4711?repo=other",
+        "/change/1.json",
         "/test/unheard",
         "/test.json?name=unheard",
     ] {
@@ -97,6 +106,8 @@ async fn the_json_of_a_page_is_its_view() {
     assert_eq!(view, testing::builder_history());
     let view: TestHistory = farm.get("/test.json?name=net/http").await.json().await.unwrap();
     assert_eq!(view, testing::test_history());
+    let view: ChangeView = farm.get("/change/4711.json").await.json().await.unwrap();
+    assert_eq!(view, testing::change());
     let narrowed: GridView = farm.get("/grid.json?q=windows%20author:ada").await.json().await.unwrap();
     assert_eq!(narrowed.builders.len(), 2);
     assert!(!narrowed.rows.is_empty() && narrowed.rows.iter().all(|row| row.cells.len() == 2));
@@ -229,6 +240,13 @@ async fn hostile_names_stay_text_on_every_page() {
     }
     test.name = "<img src=x>".to_owned();
     source.set_test(test);
+    let mut change = testing::change();
+    change.review = "javascript:alert(4)".to_owned();
+    change.tries[0].subject = evil.to_owned();
+    change.tries[0].notes = vec![evil.to_owned()];
+    change.tries[1].builds[1].reason = evil.to_owned();
+    change.tries[1].words[0].note = evil.to_owned();
+    source.set_change(change);
     let farm = Served::start(source).await;
     let encoded = "%22%3E%3Cimg%20src=x%3E%3Cscript%3E";
     let asked = [format!("/?q={encoded}"), format!("/log/48213?find={encoded}"), format!("/{encoded}")];
@@ -240,6 +258,7 @@ async fn hostile_names_stay_text_on_every_page() {
         "/builders",
         "/machine/linux-amd64-1",
         "/builder/linux-s390x",
+        "/change/4711",
         "/test/%3Cimg%20src=x%3E",
     ];
     let paths = paths.map(str::to_owned);

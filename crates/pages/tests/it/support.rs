@@ -103,6 +103,7 @@ pub(crate) const PAGES: &[&str] = &[
     "/builders",
     "/machine/linux-amd64-1",
     "/builder/linux-s390x",
+    "/change/4711",
     "/test/net/http",
     "/nowhere",
 ];
