@@ -13,6 +13,7 @@ mod postgres;
 mod restart;
 mod shards;
 mod ssh;
+mod tries;
 mod why;
 
 use testkit::Repository;
