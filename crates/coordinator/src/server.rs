@@ -296,7 +296,7 @@ async fn ground(config: &Config, tasks: &Tasks) -> Result<Ground, BindError> {
             .map_err(|source| BindError::Peer { url: url.to_owned(), source })
     };
     let log = connect(&config.maintnerd)?;
-    let changes = Project(QueryServiceClient::new(log.clone()).max_decoding_message_size(rpc::MAX_MESSAGE));
+    let changes = Project::new(&log);
     let queries = Queries::new(&log);
     let maintnerd = MutationServiceClient::new(log).max_decoding_message_size(rpc::MAX_MESSAGE);
     let mirror = Mirror::new(connect(&config.gitmirror)?);

@@ -14,7 +14,14 @@ const PAGE: i32 = 1000;
 
 /// A client of maintnerd's questions about the project.
 #[derive(Clone)]
-pub(crate) struct Project(pub(crate) QueryServiceClient<rpc::Channel>);
+pub(crate) struct Project(QueryServiceClient<rpc::Channel>);
+
+impl Project {
+    /// Asks the maintnerd at the other end of the channel.
+    pub(crate) fn new(maintnerd: &rpc::Channel) -> Self {
+        Self(QueryServiceClient::new(maintnerd.clone()).max_decoding_message_size(rpc::MAX_MESSAGE))
+    }
+}
 
 #[async_trait]
 impl Changes for Project {

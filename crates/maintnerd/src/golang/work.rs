@@ -155,7 +155,7 @@ fn messages(change: &Change<'_>) -> Vec<TryVoteMessage> {
             comment.file == "/PATCHSET_LEVEL" && comment.author == who && comment.written.seconds() == when
         });
         let version = i32::try_from(meta.patch_set()).unwrap_or(i32::MAX);
-        let texts = iter::once(message.text.as_str()).chain(with_vote.map(|one| one.message.as_str()));
+        let texts = iter::once(&*message.text).chain(with_vote.map(|one| one.message.as_str()));
         for wish in texts.filter_map(tries::line) {
             let account = who.split_once('@').and_then(|(account, _)| account.parse().ok());
             if all.last().is_none_or(|last| last.version <= version) {
