@@ -190,7 +190,6 @@ async fn changes_are_tried_and_voted_on_at_gerrit() {
     passes(&world).await;
     is_superseded(&mut world).await;
     fails_across_a_kill(&mut world).await;
-    is_asked_again(&mut world).await;
     assert_eq!(world.farm.stop(), Some(0), "{}", world.farm.log());
 }
 
@@ -267,22 +266,4 @@ async fn fails_across_a_kill(world: &mut World) {
     let builds = world.farm.builds();
     assert_eq!((world.vote().await, builds.len()), (Some(-1), 7), "{builds:#?}");
     assert_eq!(world.said(2).await.len(), 1);
-}
-
-/// Whoever removes the answer wants another.
-async fn is_asked_again(world: &mut World) {
-    world.act(ADMIN, &format!("reviewers/{BOT}/votes/TryBot-Result/delete"), json!({})).await;
-    world.wake().await;
-    world
-        .farm
-        .wait_for_builds(|builds| builds.len() == 9 && builds.iter().all(|build| !build["ended"].is_null()))
-        .await;
-    let start = Instant::now();
-    while world.vote().await.is_none() {
-        assert!(start.elapsed() < PATIENCE, "no vote: {}", world.farm.log());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let said = world.said(3).await;
-    let ended = said.iter().filter(|(tag, _)| tag.contains("~ended-")).count();
-    assert_eq!((ended, world.vote().await), (2, Some(-1)), "{said:#?}");
 }
