@@ -31,7 +31,6 @@ async fn what_people_do_at_gerrit_is_in_the_corpus_as_its_rest_api_tells_it() {
     patch_sets(&mut world, first).await;
     flags(&mut world, first).await;
     people(&mut world, first).await;
-    gos_maintner(&mut world).await;
     ends(&mut world, first).await;
     restart(&mut world).await;
     bot(&mut world).await;
@@ -155,37 +154,6 @@ async fn people(world: &mut World, change: u32) {
     world.agree("a reviewer who is removed").await;
     world.act("bob", change, "revisions/current/review", json!({ "labels": { "Code-Review": 1 } })).await;
     world.agree("a reviewer who comes back").await;
-}
-
-/// Go's own maintner reads the log that was made from this Gerrit, and counts the same; also what comes while it follows.
-/// It does not forget changes that are deleted, so none is deleted yet.
-async fn gos_maintner(world: &mut World) {
-    let folder = tempfile::tempdir().unwrap();
-    let Some(program) = testkit::go::maintner("Go's maintner over a log of Gerrit", folder.path()) else {
-        return;
-    };
-    let said = folder.path().join("said");
-    let mut follower = std::process::Command::new(program)
-        .arg(format!("http://{}/logs", world.logs))
-        .arg(folder.path().join("copy"))
-        .stdout(std::fs::File::create(&said).unwrap())
-        .spawn()
-        .unwrap();
-    let same = async |world: &World| {
-        let counts = world.counts();
-        let last = || -> Option<serde_json::Value> {
-            serde_json::from_str(std::fs::read_to_string(&said).unwrap().lines().last()?).ok()
-        };
-        let what = format!("Go's maintner counts {counts}");
-        farm::wait_until(&what, farm::PATIENCE, || last().as_ref() == Some(&counts)).await;
-    };
-    same(world).await;
-    world.work.git(&["checkout", "--quiet", "-B", "main", "origin/main"]);
-    world.push_new("for Go's maintner", "go", "").await;
-    world.agree("a push that Go's maintner follows").await;
-    same(world).await;
-    follower.kill().unwrap();
-    follower.wait().unwrap();
 }
 
 async fn ends(world: &mut World, change: u32) {

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -34,8 +33,6 @@ type State = BTreeMap<String, Value>;
 pub(crate) struct World {
     pub(crate) gerrit: Gerrit,
     pub(crate) farm: Farm,
-    /// Where the farm shows its log in the clear.
-    pub(crate) logs: SocketAddr,
     /// Ada's clone.
     pub(crate) work: Repository,
     reader: Reader,
@@ -71,9 +68,8 @@ impl World {
         let work = gerrit.clone_as("ada", PROJECT);
         let config = tempfile::tempdir().unwrap();
         let file = config.path().join("farm.toml");
-        let logs = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let text = format!(
-            "[listen]\nlogs = \"{logs}\"\n\n[[repositories]]\nname = {PROJECT:?}\norigin = {:?}\npoll = \"1h\"\ngerrit = {{ url = {:?} }}\n",
+            "[[repositories]]\nname = {PROJECT:?}\norigin = {:?}\npoll = \"1h\"\ngerrit = {{ url = {:?} }}\n",
             gerrit.git_url(ADMIN, PROJECT),
             gerrit.url,
         );
@@ -81,7 +77,7 @@ impl World {
         let arguments = vec!["--config".to_owned(), file.display().to_string()];
         let farm = Farm::start(work.path(), Options { arguments, buildlets: Some(1) }).await;
         let reader = Reader::start(&farm);
-        Some(Self { gerrit, farm, logs, work, reader, last: 0, before: State::new(), _config: config })
+        Some(Self { gerrit, farm, work, reader, last: 0, before: State::new(), _config: config })
     }
 
     /// The REST path of a change.
@@ -161,17 +157,6 @@ impl World {
         state.insert("branches".to_owned(), branches.clone().into());
         state.insert("branches of the repository".to_owned(), branches.into());
         state
-    }
-
-    /// What Go's maintner is to count.
-    pub(crate) fn counts(&self) -> Value {
-        let read = self.reader.read.lock().unwrap();
-        let (gerrit, commits) = (read.corpus.gerrit(), read.corpus.commit_count());
-        let (projects, changes) = (gerrit.projects().count(), gerrit.changes().count());
-        json!({
-            "repositories": 0, "issues": 0, "comments": 0,
-            "projects": projects, "changes": changes, "commits": commits, "check": "",
-        })
     }
 
     /// Sees that the votes that ask for tries were compared with Gerrit's own word, the last time after now, and always
