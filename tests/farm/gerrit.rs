@@ -34,7 +34,6 @@ async fn what_people_do_at_gerrit_is_in_the_corpus_as_its_rest_api_tells_it() {
     ends(&mut world, first).await;
     restart(&mut world).await;
     bot(&mut world).await;
-    world.votes_were_compared().await;
     world.nothing_is_doubled();
     world.end().await;
 }

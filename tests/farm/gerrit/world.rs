@@ -3,12 +3,10 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use api::{
     gitmirror::{TickleRequest, mirror_service_client::MirrorServiceClient},
-    maintner::{GetLogStatusRequest, mutation_service_client::MutationServiceClient},
     maintpb::Mutation,
 };
 use maintner::{Corpus, Start, Update, follow};
@@ -157,30 +155,6 @@ impl World {
         state.insert("branches".to_owned(), branches.clone().into());
         state.insert("branches of the repository".to_owned(), branches.into());
         state
-    }
-
-    /// Sees that the votes that ask for tries were compared with Gerrit's own word, the last time after now, and always
-    /// found the same.
-    pub(crate) async fn votes_were_compared(&self) {
-        let token = std::fs::read_to_string(self.farm.data().join("token")).unwrap();
-        let channel = rpc::connect(&self.farm.url, None).unwrap().with_bearer(token.trim());
-        let mut client = MutationServiceClient::new(channel);
-        let mut first = None;
-        let compared = timeout(PATIENCE, async {
-            loop {
-                let status = client.get_log_status(GetLogStatusRequest {}).await.unwrap().into_inner();
-                let source =
-                    status.sources.into_iter().find(|one| one.source.starts_with("gerrit/")).unwrap();
-                if let Some(at) = source.votes_compared_at {
-                    assert_eq!((source.vote_disagreements, source.error.as_str()), (0, ""));
-                    if *first.get_or_insert(at) != at {
-                        return;
-                    }
-                }
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        });
-        compared.await.expect("votes are not compared");
     }
 
     /// Sees that everything is in the log once: commits, and where refs stand.
