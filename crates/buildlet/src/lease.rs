@@ -29,6 +29,16 @@ pub struct Fencing {
     pub broken: Option<String>,
 }
 
+/// What a call under a lease wants of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To use it.
+    Work,
+    /// To end the lease. That is let in while the machine drains too: what holds it may be an older lease that was
+    /// given up, which nobody else would end.
+    End,
+}
+
 /// What a call under a lease finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
@@ -68,8 +78,8 @@ impl Fencing {
         self.lease
     }
 
-    /// Whether a lease may use the machine.
-    pub fn admit(&self, lease: Lease) -> Result<Admission, Refusal> {
+    /// Whether a call under a lease is let in.
+    pub fn admit(&self, lease: Lease, purpose: Purpose) -> Result<Admission, Refusal> {
         if self.lease == Some(lease) {
             return Ok(Admission::Holder);
         }
@@ -80,7 +90,7 @@ impl Fencing {
         if let Some(why) = &self.broken {
             return Err(Refusal::Broken(why.clone()));
         }
-        if self.draining { Err(Refusal::Draining) } else { Ok(Admission::Next) }
+        if self.draining && purpose == Purpose::Work { Err(Refusal::Draining) } else { Ok(Admission::Next) }
     }
 
     /// Whether this lease held the machine last and has ended, so that ending it again changes nothing.
@@ -126,15 +136,15 @@ mod tests {
     #[test]
     fn the_highest_token_holds_the_machine() {
         let fencing = held(lease(5));
-        assert_eq!(fencing.admit(lease(5)), Ok(Admission::Holder));
-        assert_eq!(fencing.admit(lease(6)), Ok(Admission::Next));
-        assert!(matches!(fencing.admit(lease(4)), Err(Refusal::Stale { .. })));
+        assert_eq!(fencing.admit(lease(5), Purpose::Work), Ok(Admission::Holder));
+        assert_eq!(fencing.admit(lease(6), Purpose::Work), Ok(Admission::Next));
+        assert!(matches!(fencing.admit(lease(4), Purpose::Work), Err(Refusal::Stale { .. })));
     }
 
     #[test]
     fn another_lease_with_the_same_token_is_stale() {
         let other = Lease { id: lease(1).id, fence: Fence(5) };
-        assert!(matches!(held(lease(5)).admit(other), Err(Refusal::Stale { .. })));
+        assert!(matches!(held(lease(5)).admit(other, Purpose::Work), Err(Refusal::Stale { .. })));
     }
 
     #[test]
@@ -144,7 +154,7 @@ mod tests {
         fencing.release();
         assert!(fencing.has_ended(lease(5)));
         assert!(!fencing.has_ended(lease(4)));
-        assert!(matches!(fencing.admit(lease(5)), Err(Refusal::Stale { .. })));
+        assert!(matches!(fencing.admit(lease(5), Purpose::Work), Err(Refusal::Stale { .. })));
     }
 
     #[test]
@@ -152,20 +162,21 @@ mod tests {
         let mut fencing = held(lease(5));
         fencing.release();
         fencing.expect(lease(9));
-        assert!(matches!(fencing.admit(lease(8)), Err(Refusal::Stale { .. })));
+        assert!(matches!(fencing.admit(lease(8), Purpose::Work), Err(Refusal::Stale { .. })));
         // Its own calls, of which there may be many at once, all wait for it.
-        assert_eq!(fencing.admit(lease(9)), Ok(Admission::Next));
+        assert_eq!(fencing.admit(lease(9), Purpose::Work), Ok(Admission::Next));
         fencing.expect(lease(10));
-        assert!(matches!(fencing.admit(lease(9)), Err(Refusal::Stale { .. })));
+        assert!(matches!(fencing.admit(lease(9), Purpose::Work), Err(Refusal::Stale { .. })));
     }
 
     #[test]
     fn a_machine_that_drains_or_is_not_clean_takes_no_lease_but_serves_its_holder() {
         let mut fencing = held(lease(5));
         fencing.draining = true;
-        assert_eq!(fencing.admit(lease(5)), Ok(Admission::Holder));
-        assert_eq!(fencing.admit(lease(6)), Err(Refusal::Draining));
+        assert_eq!(fencing.admit(lease(5), Purpose::Work), Ok(Admission::Holder));
+        assert_eq!(fencing.admit(lease(6), Purpose::Work), Err(Refusal::Draining));
+        assert_eq!(fencing.admit(lease(6), Purpose::End), Ok(Admission::Next));
         fencing.broken = Some("a mount is left".to_owned());
-        assert!(matches!(fencing.admit(lease(6)), Err(Refusal::Broken(_))));
+        assert!(matches!(fencing.admit(lease(6), Purpose::Work), Err(Refusal::Broken(_))));
     }
 }

@@ -40,7 +40,7 @@ pub mod testing {
         exec::{End, How},
         journal::{Entry, Past, PastExec},
         keeper::StopReason,
-        lease::{Admission, Fencing, Lease, Refusal},
+        lease::{Admission, Fencing, Lease, Purpose, Refusal},
     };
 }
 

@@ -32,7 +32,7 @@ use crate::{
     folder::WorkFolder,
     journal::{Entry, Journal},
     keeper::{Keeper, StopReason, View},
-    lease::{Admission, Fencing, Lease},
+    lease::{Admission, Fencing, Lease, Purpose},
 };
 
 pub(crate) use error::CallError;
@@ -140,24 +140,28 @@ impl Machine {
 
     /// Lets a call under a lease in, taking the machine over if the lease is newer than all before.
     pub(crate) async fn enter(self: &Arc<Self>, lease: Lease) -> Result<Held, CallError> {
+        self.enter_to(Purpose::Work, lease).await
+    }
+
+    async fn enter_to(self: &Arc<Self>, purpose: Purpose, lease: Lease) -> Result<Held, CallError> {
         loop {
             let gate = self.gate.clone().read_owned().await;
             {
                 let state = self.state();
-                if state.fencing.admit(lease)? == Admission::Holder {
+                if state.fencing.admit(lease, purpose)? == Admission::Holder {
                     return Ok(Held { ending: state.ending.clone(), _gate: gate });
                 }
             }
             drop(gate);
-            self.take_over(lease).await?;
+            self.take_over(purpose, lease).await?;
         }
     }
 
     /// Ends whatever holds the machine and gives it to a newer lease.
-    async fn take_over(self: &Arc<Self>, lease: Lease) -> Result<(), CallError> {
+    async fn take_over(self: &Arc<Self>, purpose: Purpose, lease: Lease) -> Result<(), CallError> {
         {
             let mut state = self.state();
-            if state.fencing.admit(lease)? == Admission::Holder {
+            if state.fencing.admit(lease, purpose)? == Admission::Holder {
                 return Ok(());
             }
             // No other older lease gets in any more. What the holder still begins waits behind us at the gate, and
@@ -169,7 +173,7 @@ impl Machine {
         let previous = {
             let state = self.state();
             // Another call of the lease may have done all this, or a newer lease may have come.
-            if state.fencing.admit(lease)? == Admission::Holder {
+            if state.fencing.admit(lease, purpose)? == Admission::Holder {
                 return Ok(());
             }
             state.fencing.lease()
@@ -209,7 +213,7 @@ impl Machine {
         if self.state().fencing.has_ended(lease) {
             return Ok(0);
         }
-        drop(self.enter(lease).await?);
+        drop(self.enter_to(Purpose::End, lease).await?);
         {
             let state = self.state();
             if state.fencing.lease() == Some(lease) {
@@ -222,7 +226,7 @@ impl Machine {
             if state.fencing.has_ended(lease) {
                 return Ok(0);
             }
-            state.fencing.admit(lease)?;
+            state.fencing.admit(lease, Purpose::End)?;
         }
         let leftovers = self.clean().await?;
         if self.parts.reuse == Reuse::Never {

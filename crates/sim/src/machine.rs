@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use buildlet::testing::{self as real, Admission, Entry, Fencing, Past, StopReason};
+use buildlet::testing::{self as real, Admission, Entry, Fencing, Past, Purpose, StopReason};
 use buildlet_client::{EndedByUs, Error, ExecEnd, ExecSpec, ExecStatus, Fetched, How, Lease, Status};
 use bytes::Bytes;
 use runtime::Tasks;
@@ -242,36 +242,37 @@ impl Process {
         lock(&self.machine.disk).journal.apply(entry);
     }
 
-    fn admit(&self, state: &State, lease: Lease) -> Call<Admission> {
+    fn admit(&self, state: &State, lease: Lease, purpose: Purpose) -> Call<Admission> {
         let unfenced = self.world.planted == Some(Planted::DropFencing);
         if unfenced && state.fencing.lease() != Some(real(lease)) {
             return Ok(if state.fencing.lease().is_some() { Admission::Holder } else { Admission::Next });
         }
-        state.fencing.admit(real(lease)).map_err(|refusal| stale(&refusal))
+        state.fencing.admit(real(lease), purpose).map_err(|refusal| stale(&refusal))
     }
 
     /// Lets a call under a lease in, taking the machine over if the lease is newer than all before.
     async fn enter(
         self: &Arc<Self>,
+        purpose: Purpose,
         lease: Lease,
     ) -> Call<(CancellationToken, tokio::sync::OwnedRwLockReadGuard<()>)> {
         loop {
             let gate = Arc::clone(&self.gate).read_owned().await;
             {
                 let state = lock(&self.state);
-                if self.admit(&state, lease)? == Admission::Holder {
+                if self.admit(&state, lease, purpose)? == Admission::Holder {
                     return Ok((state.ending.clone(), gate));
                 }
             }
             drop(gate);
-            self.take_over(lease).await?;
+            self.take_over(purpose, lease).await?;
         }
     }
 
-    async fn take_over(self: &Arc<Self>, lease: Lease) -> Call<()> {
+    async fn take_over(self: &Arc<Self>, purpose: Purpose, lease: Lease) -> Call<()> {
         {
             let mut state = lock(&self.state);
-            if self.admit(&state, lease)? == Admission::Holder {
+            if self.admit(&state, lease, purpose)? == Admission::Holder {
                 return Ok(());
             }
             state.fencing.expect(real(lease));
@@ -280,7 +281,7 @@ impl Process {
         let _alone = self.gate.write().await;
         let previous = {
             let state = lock(&self.state);
-            if self.admit(&state, lease)? == Admission::Holder {
+            if self.admit(&state, lease, purpose)? == Admission::Holder {
                 return Ok(());
             }
             state.fencing.lease()
@@ -300,7 +301,7 @@ impl Process {
         if lock(&self.state).fencing.has_ended(real(lease)) {
             return Ok(());
         }
-        drop(self.enter(lease).await?);
+        drop(self.enter(Purpose::End, lease).await?);
         {
             let state = lock(&self.state);
             if state.fencing.lease() == Some(real(lease)) {
@@ -313,7 +314,7 @@ impl Process {
             if state.fencing.has_ended(real(lease)) {
                 return Ok(());
             }
-            self.admit(&state, lease)?;
+            self.admit(&state, lease, Purpose::End)?;
         }
         self.clean().await?;
         self.leave_if_drained();
@@ -348,7 +349,7 @@ impl Process {
     }
 
     pub(crate) async fn start_exec(self: &Arc<Self>, lease: Lease, id: ExecId, spec: &ExecSpec) -> Call<()> {
-        let _held = self.enter(lease).await?;
+        let _held = self.enter(Purpose::Work, lease).await?;
         let _one = self.starting.lock().await;
         if lock(&self.state).execs.iter().any(|exec| exec.id == id) {
             return Ok(());
@@ -462,7 +463,7 @@ impl Process {
 
     /// Fetches an archive and unpacks it.
     pub(crate) async fn fetch(self: &Arc<Self>, lease: Lease, url: &str) -> Call<Fetched> {
-        let (ending, _held) = self.enter(lease).await?;
+        let (ending, _held) = self.enter(Purpose::Work, lease).await?;
         let tree = command::fetched(&self.world, url).await;
         {
             let mut disk = lock(&self.machine.disk);
@@ -490,7 +491,7 @@ impl Process {
 
     /// What was made, as an archive.
     pub(crate) async fn read_tree(self: &Arc<Self>, lease: Lease) -> Call<Bytes> {
-        let (ending, _held) = self.enter(lease).await?;
+        let (ending, _held) = self.enter(Purpose::Work, lease).await?;
         let millis = self.world.context.between(20, 1500);
         tokio::select! {
             biased;
@@ -502,7 +503,7 @@ impl Process {
     }
 
     pub(crate) async fn empty(self: &Arc<Self>, lease: Lease) -> Call<()> {
-        let _held = self.enter(lease).await?;
+        let _held = self.enter(Purpose::Work, lease).await?;
         lock(&self.machine.disk).files = Files::default();
         Ok(())
     }

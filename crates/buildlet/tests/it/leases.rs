@@ -141,6 +141,21 @@ async fn a_draining_machine_serves_its_lease_and_then_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_draining_machine_whose_lease_was_given_up_ends_with_the_end_of_the_next_one() {
+    let mut farm = Farm::start().await;
+    let mut machine = farm.buildlet(&[]).await;
+    let given_up = machine.lease();
+    machine.run(given_up, "true").await;
+    machine.client.drain().await.unwrap();
+    // A coordinator that lost sight of the machine gives it to another; what was refused a start is ended all the same.
+    let next = machine.lease();
+    let refused = error(machine.client.start_exec(next, new_exec(), &sh("true")).await);
+    assert!(matches!(refused, Error::TakesNoLease(_)), "{refused:?}");
+    machine.client.end_lease(next).await.unwrap();
+    assert!(machine.process.ended().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn paths_are_removed_and_nothing_else() {
     let mut farm = Farm::start().await;
     let mut machine = farm.buildlet(&[]).await;
