@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use reqwest::{Method, RequestBuilder, Response, header};
 use runtime::SharedClock;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -20,6 +21,8 @@ use crate::{
     link,
 };
 
+/// What is escaped in a part of a path.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 /// The largest body. A hundred issues, each as long as GitHub lets one be, are smaller.
 const MOST_BYTES: usize = 64 << 20;
 /// What an error repeats of what GitHub says.
@@ -312,11 +315,8 @@ fn short(text: &str) -> String {
 }
 
 /// A name as one part of a path.
-pub fn segment(name: &str) -> String {
-    let safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    name.bytes()
-        .map(|byte| if safe(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
+pub fn segment(name: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(name, ESCAPED)
 }
 
 /// An error with its causes, without the address.

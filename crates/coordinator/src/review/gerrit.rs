@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -13,6 +14,8 @@ use crate::ports::Reviews;
 
 /// Before each answer, so that no browser takes it for a script.
 const GUARD: &str = ")]}'";
+/// What is escaped in a part of a path.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 /// How long a call may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -68,11 +71,8 @@ fn name(place: &Place, change: u32) -> String {
 }
 
 /// A name as one part of a path.
-fn segment(name: &str) -> String {
-    let safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    name.bytes()
-        .map(|byte| if safe(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
+fn segment(name: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(name, ESCAPED)
 }
 
 /// Sends a request. None if there is no such thing.
@@ -183,6 +183,6 @@ mod tests {
 
     #[test]
     fn a_project_in_a_folder_is_one_part_of_the_path() {
-        assert_eq!(segment("x/tools"), "x%2Ftools");
+        assert_eq!(segment("x/tools").to_string(), "x%2Ftools");
     }
 }
