@@ -59,8 +59,9 @@ pub fn run(seed: u64, planted: Option<Planted>, trace: bool) -> Report {
         coverage: judge.coverage(),
         digest: judge.digest(),
     };
-    // Tasks hold the world, and the world holds them: the runtime's end parts them.
+    // Tasks hold the world, and the world holds them: the runtime's end parts them. A machine's process holds it too.
     drop(runtime);
+    world.machines.iter().for_each(|machine| machine.kill());
     report
 }
 
