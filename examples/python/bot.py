@@ -31,6 +31,7 @@ REFUSED = (
     grpc.StatusCode.PERMISSION_DENIED,
     grpc.StatusCode.UNIMPLEMENTED,
 )
+PARENT = re.compile(r"^parent (?P<sha1>[0-9a-f]{40})$", re.MULTILINE)
 META = re.compile(r"^refs/changes/\d\d/(?P<number>\d+)/meta$")
 
 
@@ -51,16 +52,26 @@ def say(*words):
     print(*words, flush=True)
 
 
-def handle(mutation):
-    """What the bot does. Yours does something else."""
+def handle(mutation, pending):
+    """What the bot does. Yours does something else.
+
+    A state of a change is a commit, and the ref that says which change it is of comes after it, often in a mutation of
+    its own. Until then the commit is `pending`.
+    """
     if mutation.HasField("gerrit"):
-        commits = {commit.sha1: commit for commit in mutation.gerrit.commits}
+        for commit in mutation.gerrit.commits:
+            head, _, message = commit.raw.decode("utf-8", "replace").partition("\n\n")
+            if "\nPatch-set: " in message:
+                pending[commit.sha1] = (PARENT.search(head), message)
         for ref in mutation.gerrit.refs:
-            change = META.match(ref.ref)
-            if change and ref.sha1 in commits:
-                message = commits[ref.sha1].raw.decode("utf-8", "replace").partition("\n\n")[2]
-                for vote in VOTE.finditer(message):
-                    say(f"vote {mutation.gerrit.project} {change['number']} {vote['label']}={vote['value']}")
+            change, state, votes = META.match(ref.ref), ref.sha1, []
+            # A ref may move over several states at once, the last of which is named.
+            while state in pending:
+                parent, message = pending.pop(state)
+                state = parent["sha1"] if parent else None
+                votes[:0] = VOTE.finditer(message)
+            for vote in votes if change else ():
+                say(f"vote {mutation.gerrit.project} {change['number']} {vote['label']}={vote['value']}")
     if mutation.HasField("build_result"):
         result = mutation.build_result
         say(f"build {result.build}.{result.attempt} {result.repository} {result.outcome}")
@@ -68,7 +79,7 @@ def handle(mutation):
 
 def follow(stub, pb, metadata, arguments):
     """Follows for ever: a lost stream is opened again after the last resume token."""
-    place = ""
+    place, pending = "", {}
     if arguments.place and os.path.exists(arguments.place):
         with open(arguments.place, encoding="ascii") as file:
             place = file.read()
@@ -83,17 +94,17 @@ def follow(stub, pb, metadata, arguments):
         try:
             for response in stub.WatchMutations(request, metadata=metadata):
                 for mutation in response.batch.mutations:
-                    handle(mutation)
-                # Only after what came with it was handled.
+                    handle(mutation, pending)
+                # Only after what came with it was handled, and what is pending would be forgotten.
                 place = response.resume_token or place
-                if arguments.place:
+                if arguments.place and not pending:
                     with open(arguments.place + ".new", "w", encoding="ascii") as file:
                         file.write(place)
                     os.replace(arguments.place + ".new", arguments.place)
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.OUT_OF_RANGE:
                 say("the log is another one: beginning again")
-                place = ""
+                place, pending = "", {}
             elif error.code() in REFUSED:
                 sys.exit(f"refused: {error.details()}")
             else:

@@ -246,11 +246,13 @@ pub enum Purpose {
     Try,
 }
 
-/// GitHub's webhook.
+/// Where GitHub and Gerrit tell of news; at least one does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Webhook {
-    /// The file that holds the secret it is signed with.
-    pub secret: PathBuf,
+    /// The file that holds the secret that GitHub signs with.
+    pub secret: Option<PathBuf>,
+    /// The file that holds the secret in the address that Gerrit posts to.
+    pub gerrit_secret: Option<PathBuf>,
 }
 
 /// The bot.

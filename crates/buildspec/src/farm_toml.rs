@@ -188,13 +188,15 @@ impl FromToml for Repository {
         let name: RepositoryName = table.required("name");
         let origin: String = table.required("origin");
         let gerrit = gerrit(table, &name);
+        // So that a vote is seen within 15 s, also while its refs are being fetched.
+        let poll = Duration::from_secs(if gerrit.is_some() { 10 } else { 15 });
         let repository = Self {
             tries: tries(table, gerrit.as_ref()),
             gerrit,
             github: github(table, &origin),
             name,
             origin,
-            poll: table.default("poll", Duration::from_secs(15)),
+            poll: table.default("poll", poll),
             branches: globs(table, "branches").unwrap_or_else(Glob::all),
             push_builds: table.default("push_builds", Self::PUSH_BUILDS),
             preset: table.optional("preset"),
@@ -332,7 +334,11 @@ impl FromToml for Policy {
 
 impl FromToml for Webhook {
     fn from_toml(table: &mut Table<'_>) -> Self {
-        Self { secret: table.required("secret") }
+        let hook = Self { secret: table.optional("secret"), gerrit_secret: table.optional("gerrit_secret") };
+        if hook.secret.is_none() && hook.gerrit_secret.is_none() {
+            table.error("a webhook needs a `secret` for GitHub or a `gerrit_secret`");
+        }
+        hook
     }
 }
 

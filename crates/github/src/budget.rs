@@ -46,6 +46,8 @@ pub(crate) struct Budget {
     /// The part of the limit that is left to others who use the same token: one of so many. None for nothing.
     reserve: Option<u64>,
     blocked: Option<Instant>,
+    /// Requests an hour, as GitHub said last.
+    hourly: Option<u64>,
     /// Secondary limits one after the other of which nothing more was said.
     unsaid: u32,
 }
@@ -61,8 +63,14 @@ impl Budget {
         (!left.is_zero()).then_some(left)
     }
 
+    /// Requests an hour, if GitHub said how many.
+    pub(crate) fn hourly(&self) -> Option<u64> {
+        self.hourly
+    }
+
     /// Takes an answer in. Answers how long to wait if it is a refusal for a limit.
     pub(crate) fn learn(&mut self, now: Instant, said: &Said) -> Option<Duration> {
+        self.hourly = said.limit.and_then(|limit| u64::try_from(limit).ok()).or(self.hourly);
         let refusal = if said.refused() { self.refusal(said) } else { None };
         if refusal.is_none() && !said.refused() {
             self.unsaid = 0;

@@ -143,6 +143,11 @@ impl Client {
         }
     }
 
+    /// How many requests an hour we have, as GitHub said last; nothing if it never did.
+    pub fn hourly(&self) -> Option<u64> {
+        lock(&self.0.budget).hourly()
+    }
+
     /// Gets what is at a path, whether or not it has changed.
     ///
     /// # Errors

@@ -100,7 +100,7 @@ pub struct RepositoryConfig {
 }
 
 /// Where a Gerrit keeps changes: patch sets and the state of each.
-const CHANGES: &str = "refs/changes/";
+pub(crate) const CHANGES: &str = "refs/changes/";
 
 impl RepositoryConfig {
     /// Branches and tags of an origin, asked every 15 s.
@@ -135,6 +135,12 @@ impl RepositoryConfig {
             gerrit_url: repository.gerrit.as_ref().map(|gerrit| gerrit.url.clone()),
             ..Self::new(repository.name.clone(), origin)
         })
+    }
+
+    /// Whether it may be a project of this name, at whatever Gerrit.
+    pub(crate) fn is_project(&self, project: &str) -> bool {
+        let host = self.gerrit_project.as_deref().and_then(|key| key.strip_suffix(project));
+        host.is_some_and(|host| host.ends_with('/'))
     }
 
     /// The repositories of a farm.

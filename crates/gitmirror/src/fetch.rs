@@ -1,7 +1,7 @@
 //! Fetches one mirror and tells the watchers of refs.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -120,6 +120,25 @@ impl Fetcher {
             self.tell_default_branch(&head, &table);
             *asked = Some(Instant::now());
         }
+        Ok(())
+    }
+
+    /// Fetches only those refs below each name that ends with a slash, and those of the other names, and tells what came.
+    /// Takes time proportional to them, as far as git does.
+    pub(crate) async fn fetch_refs_and_tell(&self, names: &BTreeSet<String>) -> Result<(), KeepError> {
+        let (repository, begun) = (&self.repository, Instant::now());
+        // Until all is told: a fetch of everything meanwhile would be told first and undone.
+        let _only = self.fetching.lock().await;
+        let result = repository.mirror.fetch_refs(names).await;
+        self.metrics.fetched(&result, begun.elapsed());
+        result?;
+        let all: Vec<String> = names.iter().cloned().collect();
+        let refs = repository.mirror.refs(&all).await?;
+        let targets: Vec<_> = refs.iter().map(|found| found.target).collect();
+        let commits = repository.objects.peel(&targets).await?;
+        let table = refs.into_iter().zip(commits).filter_map(|(found, commit)| Some((found.name, commit?)));
+        self.hub.publish_part(&repository.name, &all, &table.collect());
+        self.changes.send_modify(|count| *count += 1);
         Ok(())
     }
 

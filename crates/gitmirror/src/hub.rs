@@ -47,6 +47,26 @@ impl Hub {
         count
     }
 
+    /// Sets some refs of a repository, those below each name that ends with a slash and those of the other names, and
+    /// tells the watchers what moved. Takes time proportional to them unless somebody reads the table.
+    pub(crate) fn publish_part(&self, repository: &RepositoryName, names: &[String], part: &RefTable) {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = Arc::make_mut(tables.entry(repository.clone()).or_default());
+        let mut known = RefTable::new();
+        for name in names {
+            let below = table.range(name.clone()..).take_while(|(one, _)| is_among(one, name));
+            known.extend(below.map(|(one, commit)| (one.clone(), *commit)));
+        }
+        let moves = difference(repository, &known, part);
+        for one in &moves {
+            match one.commit {
+                Some(commit) => table.insert(one.name.clone(), commit),
+                None => table.remove(&one.name),
+            };
+        }
+        self.send(moves);
+    }
+
     /// Forgets a repository that is mirrored no more: its refs are gone.
     pub(crate) fn forget(&self, repository: &RepositoryName) {
         let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
@@ -107,6 +127,11 @@ impl Watcher {
     }
 }
 
+/// Whether a ref is the named one, or below a name that ends with a slash.
+fn is_among(one: &str, name: &str) -> bool {
+    if name.ends_with('/') { one.starts_with(name) } else { one == name }
+}
+
 fn difference(repository: &RepositoryName, old: &RefTable, new: &RefTable) -> Vec<Move> {
     let change = |name: &String, commit| Move { repository: repository.clone(), name: name.clone(), commit };
     // Deletions first: a branch `a` may have made room for `a/b`.
@@ -143,6 +168,28 @@ mod tests {
         assert_eq!(seen, ["y gone", "x 02020202", "x/z 03030303"]);
         hub.forget(&name);
         assert_eq!(show(&watcher.next().await.unwrap()), "x gone");
+    }
+
+    #[tokio::test]
+    async fn some_refs_are_told_by_themselves_and_the_others_stay() {
+        let hub = Hub::new();
+        let name: RepositoryName = "a".parse().unwrap();
+        hub.publish(&name, table(&[("c/1/1", 1), ("c/1/2", 1), ("c/12/1", 1), ("h", 1), ("h/x", 1)]));
+        let (_, mut watcher) = hub.watch();
+        let part = |names: &[&str], refs: &[(&str, u8)]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            hub.publish_part(&name, &names, &table(refs));
+        };
+        part(&["c/1/"], &[("c/1/1", 1), ("c/1/3", 2)]);
+        part(&["h", "none"], &[("h", 2)]);
+        part(&["c/1/"], &[("c/1/1", 1), ("c/1/3", 2)]);
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            seen.push(show(&watcher.next().await.unwrap()));
+        }
+        assert_eq!(seen, ["c/1/2 gone", "c/1/3 02020202", "h 02020202"]);
+        let left = table(&[("c/1/1", 1), ("c/1/3", 2), ("c/12/1", 1), ("h", 2), ("h/x", 1)]);
+        assert_eq!(*hub.table(&name), left);
     }
 
     #[tokio::test]

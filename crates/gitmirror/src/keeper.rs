@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use runtime::clock::SharedClock;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::{
     Origin, Timings,
@@ -19,7 +19,7 @@ use crate::{
     hub::Hub,
     mirror::{ASKED_REFS, TRY_REFS},
     push,
-    repository::Repository,
+    repository::{Repository, Wanted},
 };
 
 /// How often processes that nobody uses are looked for.
@@ -87,6 +87,8 @@ impl Keeper {
                 () = self.repository.stale.notified() => {
                     if is_local {
                         sleep(self.timings.settle).await;
+                    } else if self.fetch_wanted(next).await {
+                        continue;
                     }
                 }
                 () = sleep_until(next) => {}
@@ -105,6 +107,23 @@ impl Keeper {
             failures = 0;
             pause = self.timings.first_retry;
             next = if is_local { far_away() } else { Instant::now() + self.repository.config.poll };
+        }
+    }
+
+    /// Fetches only some refs, if no others are wanted and all will be fetched in time anyway. Answers whether it did.
+    async fn fetch_wanted(&self, next: Instant) -> bool {
+        let wanted = match self.repository.take_wanted() {
+            Wanted::Refs(refs) if !refs.is_empty() && Instant::now() < next => refs,
+            _ => return false,
+        };
+        match self.fetcher.fetch_refs_and_tell(&wanted).await {
+            Ok(()) => true,
+            Err(error) => {
+                // One that is gone, for example: who fetches all sees it.
+                let name = &self.repository.name;
+                debug!(repo.name = %name, "some refs of `{name}` cannot be fetched by themselves: {error}");
+                false
+            }
         }
     }
 

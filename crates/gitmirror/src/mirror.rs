@@ -69,6 +69,15 @@ impl Mirror {
 
     /// Fetches all that the origin has, and drops what it has no more.
     pub(crate) async fn fetch(&self) -> Result<(), GitError> {
+        self.fetch_refs(&self.prefixes).await
+    }
+
+    /// The same of those refs only that are below each name that ends with a slash, and of those of the other names,
+    /// which must be there.
+    pub(crate) async fn fetch_refs(
+        &self,
+        names: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<(), GitError> {
         let mut arguments: Vec<std::ffi::OsString> = [
             "fetch",
             "--quiet",
@@ -84,7 +93,10 @@ impl Mirror {
         .map(Into::into)
         .into();
         arguments.push(self.origin.argument().to_owned());
-        arguments.extend(self.prefixes.iter().map(|prefix| format!("+{prefix}*:{prefix}*").into()));
+        arguments.extend(names.into_iter().map(|name| {
+            let (name, below) = (name.as_ref(), if name.as_ref().ends_with('/') { "*" } else { "" });
+            format!("+{name}{below}:{name}{below}").into()
+        }));
         let fetched = self.git.call(&self.folder, arguments).limit(self.timings.fetch).run().await;
         if let Err(GitError::TimedOut { .. }) = fetched {
             self.remove_locks();

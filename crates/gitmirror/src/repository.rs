@@ -1,7 +1,7 @@
 //! One mirrored repository: what RPCs and the keeper share.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -57,6 +57,25 @@ pub(crate) enum CommitError {
     Read(#[source] ReadError),
 }
 
+/// When more than so many are wanted, looking at all is less.
+const MOST_WANTED: usize = 50;
+
+/// Which refs of the origin are to be looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// All that are mirrored.
+    All,
+    /// Those below each name that ends with a slash, and those of the other names. If there are none, somebody asked who
+    /// knows more than we: all.
+    Refs(BTreeSet<String>),
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self::Refs(BTreeSet::new())
+    }
+}
+
 /// How a repository is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Status {
@@ -91,6 +110,8 @@ pub(crate) struct Repository {
     pub(crate) changed: Notify,
     /// The origin may have something new. Sticky.
     pub(crate) stale: Notify,
+    /// Where.
+    wanted: Mutex<Wanted>,
     status: Mutex<Status>,
     /// Held while the origin is asked for a commit: the second who asks gets the first one's answer.
     asking: AsyncMutex<HashMap<CommitHash, Instant>>,
@@ -116,6 +137,7 @@ impl Repository {
             config,
             changed: Notify::new(),
             stale: Notify::new(),
+            wanted: Mutex::default(),
             status: Mutex::default(),
             asking: AsyncMutex::default(),
         }
@@ -131,8 +153,39 @@ impl Repository {
                     self.stale.notify_one();
                 }
             }
-            Origin::Remote(_) => self.stale.notify_one(),
+            Origin::Remote(_) => {
+                *self.lock_wanted() = Wanted::All;
+                self.stale.notify_one();
+            }
         }
+    }
+
+    /// Asks for a look at some refs of the origin now: those below a name that ends with a slash, or one. What is not
+    /// mirrored is none of our business.
+    pub(crate) fn tickle_refs(&self, refs: String) {
+        if matches!(self.config.origin, Origin::Local(_)) {
+            return self.tickle();
+        }
+        if !self.mirror.prefixes().iter().any(|prefix| refs.starts_with(prefix)) {
+            return;
+        }
+        let mut wanted = self.lock_wanted();
+        match &mut *wanted {
+            Wanted::All => {}
+            Wanted::Refs(all) if all.len() >= MOST_WANTED => *wanted = Wanted::All,
+            Wanted::Refs(all) => drop(all.insert(refs)),
+        }
+        drop(wanted);
+        self.stale.notify_one();
+    }
+
+    /// What is to be looked at, from now on nothing more.
+    pub(crate) fn take_wanted(&self) -> Wanted {
+        std::mem::take(&mut *self.lock_wanted())
+    }
+
+    fn lock_wanted(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How it is.

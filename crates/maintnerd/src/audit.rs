@@ -3,22 +3,21 @@
 //! Nothing should ever drift. But a move that was told while nobody listened, or a file of comments that made no sense to
 //! an earlier version, would be missing from the log for ever: so it is looked for. Refs are compared twice, since a
 //! difference may only be on its way; what repairs them is the stream of refs, begun anew, so that no repair comes out
-//! of order. Of each project at a Gerrit the comments of a few changes are read again in each round.
+//! of order. Of each project at a Gerrit the comments of some changes are read again in each round, so many that all come
+//! up within a day.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use api::gitmirror::{WatchRefsRequest, watch_refs_response::Event};
-use maintner::log::AppendError;
+use maintner::{core::Project, log::AppendError};
 use rpc::watch::IDLE_LIMIT;
 use tokio::time::{sleep, timeout};
 use tonic::Status;
 use tracing::warn;
 use types::CommitHash;
 
-use crate::{import::Changes, mirror::Mirror, notes};
+use crate::{import::Changes, mirror::Mirror, notes, pace, subject::Subject};
 
-/// Changes of a project whose comments are read again in one round.
-const CHANGES: usize = 20;
 /// Refs that a warning names.
 const NAMED: usize = 3;
 
@@ -74,8 +73,8 @@ impl Auditor {
             self.repair_refs(&first, &second);
         }
         for repository in self.mirror.list().await? {
-            self.comments(&repository.name).await?;
-            self.mirror.sources.audited(&repository.name, self.mirror.clock.now());
+            let within = self.comments(&repository.name).await?;
+            self.mirror.sources.audited(&repository.name, self.mirror.clock.now(), within);
         }
         Ok(())
     }
@@ -140,20 +139,22 @@ impl Auditor {
         }
     }
 
-    /// Reads the comments of the next few changes of a project again.
-    async fn comments(&mut self, repository: &str) -> Result<(), AuditError> {
-        let mirror = &self.mirror;
+    /// Reads the comments of the next changes of a project again. Answers within what time all of a repository is: its
+    /// refs are in each round.
+    async fn comments(&mut self, repository: &str) -> Result<Duration, AuditError> {
+        let (mirror, round) = (Arc::clone(&self.mirror), self.mirror.limits.audit);
         let subject = mirror.subjects.of(repository);
-        let last = self.seen.entry(repository.to_owned()).or_default();
-        let corpus = mirror.ledger.corpus().await;
-        let sample = notes::sample(&corpus, &subject, *last, CHANGES);
-        drop(corpus);
-        *last = sample.last().map_or(0, notes::Touched::change);
-        for touched in sample {
+        let (sample, within) = self.sample(&subject, round).await;
+        for change in sample {
             if mirror.sources.is_busy(repository) {
-                return Ok(());
+                break;
             }
-            let (change, state) = (touched.change(), touched.state());
+            self.seen.insert(repository.to_owned(), change);
+            let corpus = mirror.ledger.corpus().await;
+            let touched = notes::of_change(&corpus, &subject, change);
+            drop(corpus);
+            let Some(touched) = touched else { continue };
+            let state = touched.state();
             let comments = notes::read(&mirror.client, &subject, vec![touched]).await?;
             let count = mirror.ledger.repair_comments(&subject, (change, state), comments).await?;
             if count > 0 {
@@ -165,6 +166,22 @@ impl Auditor {
                 mirror.sources.repaired(repository, count);
             }
         }
-        Ok(())
+        Ok(within)
+    }
+
+    /// The next changes, and within what time all are looked at.
+    async fn sample(&self, subject: &Subject, round: Duration) -> (Vec<u32>, Duration) {
+        let corpus = self.mirror.ledger.corpus().await;
+        let all = subject.project(&corpus).iter().flat_map(Project::changes).count();
+        let most = pace::changes_in_a_round(all, round);
+        let within = round * u32::try_from(all.div_ceil(most).max(1)).unwrap_or(u32::MAX);
+        let last = self.seen.get(&subject.repository).copied().unwrap_or_else(|| {
+            let before = pace::beginning(all, self.mirror.clock.now(), pace::CHANGES_WITHIN);
+            notes::next_changes(&corpus, subject, 0, before).last().copied().unwrap_or(0)
+        });
+        let mut sample = notes::next_changes(&corpus, subject, last, most);
+        let rest = most.min(all) - sample.len();
+        sample.extend(notes::next_changes(&corpus, subject, 0, rest));
+        (sample, within)
     }
 }

@@ -99,6 +99,11 @@ fn note(wakes: &Wakes, response: &WatchEventsResponse) {
     let key = format!("{}/{}", github.owner, github.repository).to_lowercase();
     match github.kind.as_str() {
         "push" | "create" | "delete" => wakes.note(key),
+        "check_run" | "check_suite" | "status" => {
+            if let Ok(commit) = github.commit.parse() {
+                wakes.github.wake_commit(&key, commit);
+            }
+        }
         _ if github.number > 0 => wakes.github.wake(&key, github.number),
         "label" | "milestone" | "repository" => wakes.github.wake(&key, 0),
         _ => {}

@@ -66,12 +66,12 @@ impl GithubRepository {
     }
 }
 
-/// The clients of all repositories, in their order: those with the same token share one.
+/// The clients of all repositories, in their order: those with the same token share one. With each, how many do.
 pub(crate) fn clients(
     repositories: &[GithubRepository],
     limits: &Limits,
     clock: &SharedClock,
-) -> Result<Vec<Client>, github::Error> {
+) -> Result<Vec<(Client, u64)>, github::Error> {
     let mut known: BTreeMap<(&str, Option<&PathBuf>), Client> = BTreeMap::new();
     let mut clients = Vec::new();
     for repository in repositories {
@@ -89,7 +89,8 @@ pub(crate) fn clients(
             })?,
         };
         known.insert(key, client.clone());
-        clients.push(client);
+        let sharing = |other: &&GithubRepository| (other.url.as_str(), other.token.as_ref()) == key;
+        clients.push((client, repositories.iter().filter(sharing).count() as u64));
     }
     Ok(clients)
 }

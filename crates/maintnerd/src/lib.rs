@@ -12,6 +12,7 @@ mod ledger;
 mod logs;
 mod mirror;
 mod notes;
+mod pace;
 mod server;
 mod sources;
 mod subject;

@@ -35,28 +35,24 @@ pub(crate) struct Touched {
 }
 
 impl Touched {
-    /// The number of the change.
-    pub(crate) fn change(&self) -> u32 {
-        self.change
-    }
-
     /// The commit of its state.
     pub(crate) fn state(&self) -> CommitHash {
         self.state
     }
 }
 
-/// The next few changes after a number that have files, with all of those.
-pub(crate) fn sample(corpus: &Corpus, subject: &Subject, after: u32, most: usize) -> Vec<Touched> {
+/// All changes of a project, those after the given number first, as far as `most` goes.
+pub(crate) fn next_changes(corpus: &Corpus, subject: &Subject, after: u32, most: usize) -> Vec<u32> {
     let project = subject.project(corpus);
-    let changes = project.iter().flat_map(Project::changes);
-    let changes = changes.filter(|change| change.number() > after);
-    let touched = changes.filter_map(|change| {
-        let state = change.metas().next_back()?.commit().hash();
-        let files = files_between(corpus, &BTreeMap::new(), None, state);
-        (!files.is_empty()).then_some(Touched { change: change.number(), state, files })
-    });
-    touched.take(most).collect()
+    let changes = project.iter().flat_map(Project::changes).map(|change| change.number());
+    changes.filter(|number| *number > after).take(most).collect()
+}
+
+/// The state of a change, with all files that it has; nothing if it has none.
+pub(crate) fn of_change(corpus: &Corpus, subject: &Subject, change: u32) -> Option<Touched> {
+    let state = subject.project(corpus)?.change(change)?.metas().next_back()?.commit().hash();
+    let files = files_between(corpus, &BTreeMap::new(), None, state);
+    (!files.is_empty()).then_some(Touched { change, state, files })
 }
 
 /// The states that these moves bring with files that are new or have changed. `new` are commits that are about to be

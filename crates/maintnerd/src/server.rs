@@ -118,10 +118,10 @@ impl Issues {
         let clients = github::clients(&config.github, &config.limits, &config.clock)
             .map_err(|error| BindError::Github(error.to_string()))?;
         let (mut readers, mut wakes) = (Vec::new(), Vec::new());
-        for (repository, client) in config.github.iter().zip(clients) {
+        for (repository, (client, sharing)) in config.github.iter().zip(clients) {
             let noted = Arc::<Wakes>::default();
             wakes.push((repository.key(), Arc::clone(&noted)));
-            readers.push(Source::new(repository.clone(), client, noted, around.clone()));
+            readers.push(Source::new(repository.clone(), (client, sharing), noted, around.clone()));
         }
         Ok(Self { readers, hub: Hub::new(wakes) })
     }

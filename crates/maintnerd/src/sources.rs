@@ -42,9 +42,17 @@ struct Repository {
     /// Moves of refs that are not in the log yet.
     busy: bool,
     error: String,
-    audited_at: Option<Timestamp>,
-    repaired: u64,
+    audit: Audit,
     votes: Votes,
+}
+
+/// What the auditor says.
+#[derive(Default, Clone, Copy)]
+struct Audit {
+    at: Option<Timestamp>,
+    /// Within what time it looks at everything.
+    within: Option<Duration>,
+    repaired: u64,
 }
 
 /// How the votes in the log compare with what Gerrit says.
@@ -61,8 +69,7 @@ struct Votes {
 struct Github {
     fresh_at: Option<Timestamp>,
     error: String,
-    audited_at: Option<Timestamp>,
-    repaired: u64,
+    audit: Audit,
 }
 
 impl Sources {
@@ -97,14 +104,16 @@ impl Sources {
         self.state().repositories.get(repository).is_some_and(|one| one.busy)
     }
 
-    /// The auditor has looked.
-    pub(crate) fn audited(&self, repository: &str, now: Timestamp) {
-        self.state().repositories.entry(repository.into()).or_default().audited_at = Some(now);
+    /// The auditor has looked, and looks at everything within some time.
+    pub(crate) fn audited(&self, repository: &str, now: Timestamp, within: Duration) {
+        let mut state = self.state();
+        let audit = &mut state.repositories.entry(repository.into()).or_default().audit;
+        (audit.at, audit.within) = (Some(now), Some(within));
     }
 
     /// The auditor found so many things that were not in the log.
     pub(crate) fn repaired(&self, repository: &str, count: u64) {
-        self.state().repositories.entry(repository.into()).or_default().repaired += count;
+        self.state().repositories.entry(repository.into()).or_default().audit.repaired += count;
     }
 
     /// All that a repository at GitHub had at this time is in the log.
@@ -120,12 +129,13 @@ impl Sources {
         self.state().github.entry(key.into()).or_default().error = why;
     }
 
-    /// The auditor has looked at some of a repository at GitHub, and repaired so much.
-    pub(crate) fn github_audited(&self, key: &str, at: Timestamp, repaired: u64) {
+    /// The auditor has looked at some of a repository at GitHub, repaired so much, and looks at everything within some
+    /// time.
+    pub(crate) fn github_audited(&self, key: &str, at: Timestamp, repaired: u64, within: Duration) {
         let mut state = self.state();
-        let one = state.github.entry(key.into()).or_default();
-        one.audited_at = Some(at);
-        one.repaired += repaired;
+        let audit = &mut state.github.entry(key.into()).or_default().audit;
+        (audit.at, audit.within) = (Some(at), Some(within));
+        audit.repaired += repaired;
     }
 
     /// The votes of a project were compared with what Gerrit says: so many more changes differ than were known to, and
@@ -177,8 +187,9 @@ impl Sources {
                 project => format!("gerrit/{project}"),
             },
             fresh_at: one.fresh_at.map(rpc::timestamp),
-            audited_at: one.audited_at.map(rpc::timestamp),
-            repaired: one.repaired,
+            audited_at: one.audit.at.map(rpc::timestamp),
+            audited_within: one.audit.within.map(wire),
+            repaired: one.audit.repaired,
             error: match (one.error.as_str(), errors.remove(name).unwrap_or_default()) {
                 ("", theirs) if theirs.is_empty() => one.votes.differ.clone(),
                 ("", theirs) => theirs,
@@ -191,12 +202,17 @@ impl Sources {
         statuses.extend(state.github.iter().map(|(key, one)| SourceStatus {
             source: format!("github/{key}"),
             fresh_at: one.fresh_at.map(rpc::timestamp),
-            audited_at: one.audited_at.map(rpc::timestamp),
-            repaired: one.repaired,
+            audited_at: one.audit.at.map(rpc::timestamp),
+            audited_within: one.audit.within.map(wire),
+            repaired: one.audit.repaired,
             error: one.error.clone(),
             ..SourceStatus::default()
         }));
         statuses.sort_by(|one, other| one.source.cmp(&other.source));
         statuses
     }
+}
+
+fn wire(duration: Duration) -> prost_types::Duration {
+    duration.try_into().unwrap_or_default()
 }

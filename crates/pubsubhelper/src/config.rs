@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use buildspec::Farm;
+use buildspec::{Farm, Webhook};
 use runtime::{clock::SharedClock, telemetry};
 use secrecy::SecretString;
 
@@ -20,6 +20,8 @@ pub struct Config {
     pub clock: SharedClock,
     /// The secret that GitHub signs with. Without one there is no webhook.
     pub webhook_secret: Option<SecretString>,
+    /// The secret in the address that Gerrit posts to. Without one there is no webhook for Gerrit.
+    pub gerrit_secret: Option<SecretString>,
     /// Where to serve the webhook, plain HTTP on loopback: what ends TLS stands before it. None if somebody else serves
     /// [`crate::Server::webhook_router`].
     pub public_listen: Option<SocketAddr>,
@@ -55,7 +57,7 @@ pub enum LoadError {
         source: std::io::Error,
     },
     /// The webhook's secret would let anybody in.
-    #[error("the webhook's secret in `{}` is empty: write a random one there and tell it GitHub", .0.display())]
+    #[error("the webhook's secret in `{}` is empty: write a random one there and tell it GitHub or Gerrit", .0.display())]
     EmptySecret(PathBuf),
 }
 
@@ -67,6 +69,7 @@ impl Config {
             identity,
             clock,
             webhook_secret: None,
+            gerrit_secret: None,
             public_listen: None,
             public_hosts: Vec::new(),
             checkpoint: CHECKPOINT,
@@ -85,18 +88,25 @@ impl Config {
         let mut config = Self::new(farm.listen.pubsubhelper, identity, runtime::system_clock());
         config.telemetry = farm.telemetry;
         if let Some(webhook) = farm.webhook {
-            config.webhook_secret = Some(read_secret(&webhook.secret)?);
+            config.set_secrets(&webhook)?;
             config.public_listen = Some(farm.listen.webhook);
         }
         Ok(config)
     }
+
+    /// Reads the secrets of webhooks.
+    ///
+    /// # Errors
+    /// [`LoadError::Secret`] and [`LoadError::EmptySecret`].
+    pub fn set_secrets(&mut self, webhook: &Webhook) -> Result<(), LoadError> {
+        self.webhook_secret = webhook.secret.as_deref().map(read_secret).transpose()?;
+        self.gerrit_secret = webhook.gerrit_secret.as_deref().map(read_secret).transpose()?;
+        Ok(())
+    }
 }
 
 /// Reads a webhook's secret from its file; a line end after it does not count.
-///
-/// # Errors
-/// [`LoadError::Secret`] and [`LoadError::EmptySecret`].
-pub fn read_secret(path: &Path) -> Result<SecretString, LoadError> {
+fn read_secret(path: &Path) -> Result<SecretString, LoadError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| LoadError::Secret { path: path.to_owned(), source })?;
     match text.trim() {

@@ -9,7 +9,7 @@ use runtime::Tasks;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::{Config, grpc::Events, log::Log, webhook::Webhook};
+use crate::{Config, gerrit::GerritHook, grpc::Events, log::Log, webhook::Webhook};
 
 /// How long calls may take to end after we were asked to.
 const GRACE: Duration = Duration::from_secs(5);
@@ -41,7 +41,7 @@ pub struct Server {
     tasks: Tasks,
     bound: Bound,
     public: Option<Bound>,
-    webhook: Option<Arc<Webhook>>,
+    webhook: Option<Router>,
 }
 
 impl Server {
@@ -52,9 +52,15 @@ impl Server {
     pub async fn bind(config: Config) -> Result<Self, BindError> {
         let tasks = Tasks::new(CancellationToken::new());
         let log = Log::new(runtime::new_id().as_u64_pair().1);
-        let webhook = config
-            .webhook_secret
-            .map(|secret| Arc::new(Webhook::new(secret, log.clone(), config.clock.clone())));
+        let github =
+            config.webhook_secret.map(|secret| Webhook::new(secret, log.clone(), config.clock.clone()));
+        let gerrit =
+            config.gerrit_secret.map(|secret| GerritHook::new(secret, log.clone(), config.clock.clone()));
+        let routers = [
+            github.map(|webhook| Arc::new(webhook).router()),
+            gerrit.map(|webhook| Arc::new(webhook).router()),
+        ];
+        let webhook = routers.into_iter().flatten().reduce(Router::merge);
         let events = EventServiceServer::new(Events::new(log, config.checkpoint))
             .max_decoding_message_size(rpc::MAX_MESSAGE);
         let server = rpc::Server::new("pubsubhelper", tasks.clone()).tls(&config.identity).grpc(events);
@@ -64,7 +70,7 @@ impl Server {
                 let server = rpc::Server::new("pubsubhelper-webhook", tasks.clone())
                     .plain_loopback()
                     .allowed_hosts(config.public_hosts)
-                    .http(webhook.clone().router());
+                    .http(webhook.clone());
                 Some(server.bind(address).await.map_err(BindError::Public)?)
             }
             _ => None,
@@ -82,9 +88,9 @@ impl Server {
         self.public.as_ref().map(Bound::addr)
     }
 
-    /// `POST /github-webhook`, for somebody else to serve. None without a secret: then there is no webhook.
+    /// `POST /github-webhook` and `POST /gerrit-webhook/SECRET`, for somebody else to serve: those that have a secret.
     pub fn webhook_router(&self) -> Option<Router> {
-        self.webhook.clone().map(Webhook::router)
+        self.webhook.clone()
     }
 
     /// Serves until `shutdown` is cancelled or a part fails.

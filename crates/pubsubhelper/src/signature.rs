@@ -17,6 +17,13 @@ pub(crate) fn is_right(secret: &SecretString, body: &[u8], header: &[u8]) -> boo
     mac.verify_slice(&signature).is_ok()
 }
 
+/// Whether somebody knows the secret. Takes the same time for every wrong answer.
+pub(crate) fn is_same(secret: &SecretString, said: &str) -> bool {
+    let of = |text: &str| Hmac::<Sha256>::new_from_slice(text.as_bytes()).ok();
+    let Some((ours, theirs)) = of(secret.expose_secret()).zip(of(said)) else { return false };
+    theirs.verify(&ours.finalize().into_bytes()).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -28,6 +35,13 @@ mod tests {
 
     fn check(body: &[u8], header: &str) -> bool {
         is_right(&SECRET.to_owned().into(), body, header.as_bytes())
+    }
+
+    #[test]
+    fn only_the_whole_secret_is_the_secret() {
+        let said = |said| is_same(&SECRET.to_owned().into(), said);
+        assert!(said(SECRET));
+        assert!(!said("") && !said(&SECRET[1..]) && !said(&SECRET.to_uppercase()));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The largest body.
-const LARGEST: usize = 5 << 20;
+pub(crate) const LARGEST: usize = 5 << 20;
 /// The world can make us log: no more than one line in so long.
 const QUIET: Duration = Duration::from_secs(10);
 
@@ -57,13 +57,41 @@ impl Verdict {
         match self {
             Self::Published | Self::Duplicate | Self::Ignored => None,
             Self::TooLarge => Some("its body is over 5 MiB"),
-            Self::BadSignature => {
-                Some("its signature is wrong: compare the secret here with the one at GitHub")
-            }
+            Self::BadSignature => Some(
+                "its signature or secret is wrong: compare the secret here with the one at GitHub or Gerrit",
+            ),
             Self::BadHeaders => Some("it has no X-GitHub-Event or X-GitHub-Delivery"),
             Self::BadBody => {
                 Some("its body is not JSON: set the content type of the webhook to application/json")
             }
+        }
+    }
+}
+
+/// Counts and logs what became of deliveries.
+pub(crate) struct Notes {
+    deliveries: Counter<u64>,
+    warned: Mutex<Option<Instant>>,
+}
+
+impl Default for Notes {
+    fn default() -> Self {
+        let deliveries = runtime::telemetry::meter().u64_counter("pubsubhelper.webhook.deliveries").build();
+        Self { deliveries, warned: Mutex::default() }
+    }
+}
+
+impl Notes {
+    pub(crate) fn note(&self, verdict: Verdict) {
+        self.deliveries.add(1, &[KeyValue::new("result", verdict.word())]);
+        let Some(advice) = verdict.advice() else {
+            debug!(result = verdict.word(), "webhook delivery: {}", verdict.word());
+            return;
+        };
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.is_none_or(|at| at.elapsed() >= QUIET) {
+            *warned = Some(Instant::now());
+            warn!(result = verdict.word(), "a webhook delivery is not published: {advice}");
         }
     }
 }
@@ -73,15 +101,13 @@ pub(crate) struct Webhook {
     secret: SecretString,
     log: Log,
     clock: SharedClock,
-    deliveries: Counter<u64>,
-    warned: Mutex<Option<Instant>>,
+    notes: Notes,
 }
 
 impl Webhook {
     /// Signed with a secret, published into a log.
     pub(crate) fn new(secret: SecretString, log: Log, clock: SharedClock) -> Self {
-        let deliveries = runtime::telemetry::meter().u64_counter("pubsubhelper.webhook.deliveries").build();
-        Self { secret, log, clock, deliveries, warned: Mutex::default() }
+        Self { secret, log, clock, notes: Notes::default() }
     }
 
     /// `POST /github-webhook`.
@@ -110,24 +136,11 @@ impl Webhook {
             Published::Duplicate => Verdict::Duplicate,
         }
     }
-
-    fn note(&self, verdict: Verdict) {
-        self.deliveries.add(1, &[KeyValue::new("result", verdict.word())]);
-        let Some(advice) = verdict.advice() else {
-            debug!(result = verdict.word(), "webhook delivery: {}", verdict.word());
-            return;
-        };
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned.is_none_or(|at| at.elapsed() >= QUIET) {
-            *warned = Some(Instant::now());
-            warn!(result = verdict.word(), "a webhook delivery is not published: {advice}");
-        }
-    }
 }
 
 async fn deliver(State(webhook): State<Arc<Webhook>>, headers: HeaderMap, body: Body) -> StatusCode {
     let verdict = webhook.take(&headers, body).await;
-    webhook.note(verdict);
+    webhook.notes.note(verdict);
     StatusCode::OK
 }
 
@@ -141,6 +154,16 @@ pub(crate) struct Payload {
     pull_request: Option<Numbered>,
     #[serde(rename = "ref")]
     reference: Option<String>,
+    check_run: Option<Checked>,
+    check_suite: Option<Checked>,
+    /// The commit of a commit status.
+    sha: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Checked {
+    head_sha: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -163,6 +186,12 @@ impl Payload {
             return None;
         }
         let numbered = self.issue.or(self.pull_request);
+        let commit = match kind {
+            "check_run" => self.check_run.map(|run| run.head_sha),
+            "check_suite" => self.check_suite.map(|suite| suite.head_sha),
+            "status" => self.sha,
+            _ => None,
+        };
         Some(GithubEvent {
             kind: kind.to_owned(),
             action: self.action.unwrap_or_default(),
@@ -171,6 +200,7 @@ impl Payload {
             number: numbered.map_or(0, |numbered| numbered.number),
             r#ref: self.reference.filter(|_| kind == "push").unwrap_or_default(),
             delivery_id: delivery.to_owned(),
+            commit: commit.unwrap_or_default(),
         })
     }
 }
@@ -182,8 +212,8 @@ mod tests {
     fn check(kind: &str, json: &str) -> Option<String> {
         let event = serde_json::from_str::<Payload>(json).ok()?.into_event(kind, "id")?;
         Some(format!(
-            "{} {} {}/{} {} {}",
-            event.kind, event.action, event.owner, event.repository, event.number, event.r#ref
+            "{} {} {}/{} {} {}{}",
+            event.kind, event.action, event.owner, event.repository, event.number, event.r#ref, event.commit
         ))
     }
 
@@ -203,6 +233,12 @@ mod tests {
                 format!(r#"{{"action":"closed","number":8,"pull_request":{{"number":8}},{of}}}"#),
                 "pull_request closed golang/go 8 ",
             ),
+            (
+                "check_run",
+                format!(r#"{{"action":"completed","sha":"x","check_run":{{"head_sha":"abc","id":1}},{of}}}"#),
+                "check_run completed golang/go 0 abc",
+            ),
+            ("status", format!(r#"{{"sha":"def","state":"success",{of}}}"#), "status  golang/go 0 def"),
             ("watch", format!(r#"{{"action":"started","issue":null,{of}}}"#), "watch started golang/go 0 "),
         ];
         for (kind, json, expected) in cases {

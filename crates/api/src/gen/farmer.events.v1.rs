@@ -36,7 +36,7 @@ pub struct Event {
     #[prost(message, optional, tag = "1")]
     pub received: ::core::option::Option<::prost_types::Timestamp>,
     /// Where it happened.
-    #[prost(oneof = "event::Source", tags = "2")]
+    #[prost(oneof = "event::Source", tags = "2, 3")]
     pub source: ::core::option::Option<event::Source>,
 }
 /// Nested message and enum types in `Event`.
@@ -47,7 +47,26 @@ pub mod event {
         /// At GitHub.
         #[prost(message, tag = "2")]
         Github(super::GithubEvent),
+        /// At a Gerrit.
+        #[prost(message, tag = "3")]
+        Gerrit(super::GerritEvent),
     }
+}
+/// An event of a Gerrit, posted by who knows the secret. It does not say which Gerrit.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GerritEvent {
+    /// Gerrit's name of the kind, for example `comment-added`.
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// The project.
+    #[prost(string, tag = "2")]
+    pub project: ::prost::alloc::string::String,
+    /// The number of the change; 0 for what is about none.
+    #[prost(uint32, tag = "3")]
+    pub change: u32,
+    /// The full name of the ref that moved, for what is about no change; else empty.
+    #[prost(string, tag = "4")]
+    pub r#ref: ::prost::alloc::string::String,
 }
 /// A webhook of GitHub whose signature was right.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -73,6 +92,9 @@ pub struct GithubEvent {
     /// GitHub's id of the delivery. The same delivery is published once.
     #[prost(string, tag = "7")]
     pub delivery_id: ::prost::alloc::string::String,
+    /// The commit that a check or a commit status is about, lower-case hexadecimal; else empty.
+    #[prost(string, tag = "8")]
+    pub commit: ::prost::alloc::string::String,
 }
 /// The reader has everything up to here.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

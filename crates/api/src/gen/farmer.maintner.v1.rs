@@ -118,6 +118,9 @@ pub struct SourceStatus {
     /// but 0 is a defect. Then Gerrit's answer counts, and `error` names those that differ now.
     #[prost(uint64, tag = "7")]
     pub vote_disagreements: u64,
+    /// Within what time the auditor reads all of it again, at its pace of now; unset before the first time.
+    #[prost(message, optional, tag = "8")]
+    pub audited_within: ::core::option::Option<::prost_types::Duration>,
 }
 /// What a mutation is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -1152,6 +1155,56 @@ pub struct GetIssueResponse {
     /// The place in the log that this answer is of.
     #[prost(string, tag = "6")]
     pub resume_token: ::prost::alloc::string::String,
+    /// What it wants to merge where; unset if it is no pull request.
+    #[prost(message, optional, tag = "7")]
+    pub pull_request: ::core::option::Option<PullRequest>,
+}
+/// What a pull request wants to merge where.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PullRequest {
+    /// The commit that is to be merged.
+    #[prost(string, tag = "1")]
+    pub head: ::prost::alloc::string::String,
+    /// The branch that it is on.
+    #[prost(string, tag = "2")]
+    pub head_ref: ::prost::alloc::string::String,
+    /// Whose branch that is, as `owner/name`; empty if that repository is deleted.
+    #[prost(string, tag = "3")]
+    pub head_repository: ::prost::alloc::string::String,
+    /// The branch of this repository that it is for.
+    #[prost(string, tag = "4")]
+    pub base_ref: ::prost::alloc::string::String,
+    /// It is not ready to be merged.
+    #[prost(bool, tag = "5")]
+    pub draft: bool,
+    /// When it was merged; unset if it is not.
+    #[prost(message, optional, tag = "6")]
+    pub merged: ::core::option::Option<::prost_types::Timestamp>,
+    /// The commit that merged it; empty before.
+    #[prost(string, tag = "7")]
+    pub merge_commit: ::prost::alloc::string::String,
+    /// What checks and commit statuses say of the head, by app and name.
+    #[prost(message, repeated, tag = "8")]
+    pub checks: ::prost::alloc::vec::Vec<Check>,
+}
+/// What a check, or a commit status, says of a commit.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Check {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Which app runs it; empty for a commit status.
+    #[prost(string, tag = "2")]
+    pub app: ::prost::alloc::string::String,
+    /// As GitHub says, for example `success` or `failure`; empty until it is over.
+    #[prost(string, tag = "3")]
+    pub conclusion: ::prost::alloc::string::String,
+    /// Where to read more; empty if nowhere.
+    #[prost(string, tag = "4")]
+    pub url: ::prost::alloc::string::String,
+    /// When it was over.
+    #[prost(message, optional, tag = "5")]
+    pub completed: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// A comment on an issue.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

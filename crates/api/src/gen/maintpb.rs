@@ -156,6 +156,76 @@ pub struct GithubIssueMutation {
     pub deleted_review_comments: ::prost::alloc::vec::Vec<i64>,
     #[prost(message, optional, tag = "104")]
     pub review_comment_status: ::core::option::Option<GithubIssueSyncStatus>,
+    /// What a pull request wants to merge where: whole, when anything of it is new.
+    #[prost(message, optional, tag = "105")]
+    pub pull: ::core::option::Option<GithubPull>,
+    /// When pull and checks were seen to be so.
+    #[prost(message, optional, tag = "106")]
+    pub pull_status: ::core::option::Option<GithubIssueSyncStatus>,
+    /// What checks say of the head of a pull request: whole, when anything of it is new.
+    #[prost(message, optional, tag = "107")]
+    pub checks: ::core::option::Option<GithubChecks>,
+}
+/// What a pull request wants to merge where.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GithubPull {
+    /// The commit that is to be merged: lower-case hexadecimal.
+    #[prost(string, tag = "1")]
+    pub head_sha: ::prost::alloc::string::String,
+    /// The branch that it is on.
+    #[prost(string, tag = "2")]
+    pub head_ref: ::prost::alloc::string::String,
+    /// Whose branch that is, `owner/name`; empty if that repository is deleted.
+    #[prost(string, tag = "3")]
+    pub head_repository: ::prost::alloc::string::String,
+    /// The branch of this repository that it is for.
+    #[prost(string, tag = "4")]
+    pub base_ref: ::prost::alloc::string::String,
+    /// It is not ready to be merged.
+    #[prost(bool, tag = "5")]
+    pub draft: bool,
+    /// It was merged.
+    #[prost(bool, tag = "6")]
+    pub merged: bool,
+    #[prost(message, optional, tag = "7")]
+    pub merged_at: ::core::option::Option<::prost_types::Timestamp>,
+    #[prost(int64, tag = "8")]
+    pub merged_by: i64,
+    /// The commit that merged it; empty before.
+    #[prost(string, tag = "9")]
+    pub merge_commit: ::prost::alloc::string::String,
+}
+/// What checks and commit statuses say of a commit.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GithubChecks {
+    /// The commit: lower-case hexadecimal.
+    #[prost(string, tag = "1")]
+    pub sha: ::prost::alloc::string::String,
+    /// By app, name and id.
+    #[prost(message, repeated, tag = "2")]
+    pub checks: ::prost::alloc::vec::Vec<GithubCheck>,
+}
+/// A run of a check, the last of its name; or a commit status, the last of its context.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GithubCheck {
+    #[prost(int64, tag = "1")]
+    pub id: i64,
+    /// The name of the check, or the context of the status.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Which app runs it; empty for a commit status.
+    #[prost(string, tag = "3")]
+    pub app: ::prost::alloc::string::String,
+    /// As GitHub says: `success`, `failure`, `neutral`, `cancelled` and others; `error` of a status, too. Empty until it is
+    /// over.
+    #[prost(string, tag = "4")]
+    pub conclusion: ::prost::alloc::string::String,
+    /// Where to read more; empty if nowhere.
+    #[prost(string, tag = "5")]
+    pub url: ::prost::alloc::string::String,
+    /// When it was over.
+    #[prost(message, optional, tag = "6")]
+    pub completed: ::core::option::Option<::prost_types::Timestamp>,
 }
 /// A comment on lines of a pull request.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

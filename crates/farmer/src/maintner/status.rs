@@ -1,6 +1,6 @@
 //! `farmer maintner status`: how fresh each source of the mutation log is, and what is wrong.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use api::maintner::{GetLogStatusRequest, SourceStatus, mutation_service_client::MutationServiceClient};
 use comfy_table::{Table, presets};
@@ -37,6 +37,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         "SOURCE",
         "FRESH",
         "AUDITED",
+        "ALL WITHIN",
         "REPAIRED",
         "WHAT IS WRONG",
     ]);
@@ -48,6 +49,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             source.source.clone(),
             ago(source.fresh_at.as_ref()),
             ago(source.audited_at.as_ref()),
+            within(source).map(output::duration).unwrap_or_default(),
             source.repaired.to_string(),
             source.error.clone(),
         ]);
@@ -55,6 +57,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     output::line(table.trim_fmt())?;
     output::line(format!("{} mutations, {} bytes", status.position, status.log_bytes))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Within what time the auditor reads all of it again.
+fn within(source: &SourceStatus) -> Option<Duration> {
+    source.audited_within.and_then(|within| within.try_into().ok())
 }
 
 fn ago(now: Timestamp, at: Timestamp) -> String {
@@ -67,6 +74,7 @@ fn as_json(source: &SourceStatus) -> serde_json::Value {
         "source": source.source,
         "fresh_at": time(source.fresh_at.as_ref()),
         "audited_at": time(source.audited_at.as_ref()),
+        "audited_within_seconds": within(source).map(|within| within.as_secs()),
         "repaired": source.repaired,
         "error": source.error,
     })

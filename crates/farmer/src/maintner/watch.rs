@@ -105,7 +105,11 @@ fn describe(mutation: &Mutation) -> String {
             0 => String::new(),
             count => format!(", {count} comments"),
         };
-        parts.push(format!("issue   {}/{}#{}{what}{comments}", issue.owner, issue.repo, issue.number));
+        let pull =
+            issue.pull.as_ref().map(|pull| format!(", {} for {}", short(&pull.head_sha), pull.base_ref));
+        let checks = issue.checks.as_ref().map(|checks| format!(", {} checks", checks.checks.len()));
+        let more = comments + &pull.unwrap_or_default() + &checks.unwrap_or_default();
+        parts.push(format!("issue   {}/{}#{}{what}{more}", issue.owner, issue.repo, issue.number));
     }
     if let Some(git) = &mutation.git {
         let repository = git.repo.as_ref().map(|repo| repo.go_repo.as_str()).unwrap_or_default();

@@ -122,9 +122,7 @@ impl Common<'_> {
             clock,
         );
         if let Some(webhook) = &self.wanted.farm.webhook {
-            let secret = pubsubhelper::read_secret(&webhook.secret)
-                .map_err(|error| Failure::Configuration.of(error))?;
-            config.webhook_secret = Some(secret);
+            config.set_secrets(webhook).map_err(|error| Failure::Configuration.of(error))?;
         }
         pubsubhelper::Server::bind(config)
             .await

@@ -60,6 +60,11 @@ pub(super) struct IssueRow {
     events_synced: i64,
     reviews_synced: i64,
     review_comments_synced: i64,
+    pull_synced: i64,
+    /// A `GithubPull`.
+    pull: Span,
+    /// A `GithubChecks`.
+    checks: Span,
     title: Span,
     body: Span,
     labels: List,

@@ -1,9 +1,10 @@
 //! Issues, pull requests, and what happens to them.
 
 use api::maintpb::{
-    BoolChange, GithubCommit, GithubDismissedReviewEvent, GithubIssueCommentMutation, GithubIssueEvent,
-    GithubIssueMutation, GithubIssueSyncStatus, GithubLabel, GithubMilestone, GithubMutation, GithubReview,
-    GithubTeam, GithubUser, Mutation, StringChange,
+    BoolChange, GithubCheck, GithubChecks, GithubCommit, GithubDismissedReviewEvent,
+    GithubIssueCommentMutation, GithubIssueEvent, GithubIssueMutation, GithubIssueSyncStatus, GithubLabel,
+    GithubMilestone, GithubMutation, GithubPull, GithubReview, GithubTeam, GithubUser, Mutation,
+    StringChange,
 };
 use prost_types::Timestamp;
 
@@ -86,6 +87,29 @@ fn at(seconds: i64) -> Timestamp {
 
 fn user(number: usize) -> GithubUser {
     GithubUser { id: 100_000 + 17 * number as i64, login: format!("gopher{number}") }
+}
+
+/// What a pull request wants to merge after the push with this number.
+fn pull(number: i32, push: i64) -> GithubPull {
+    GithubPull {
+        head_sha: format!("{number:020x}{push:020x}"),
+        head_ref: format!("fix-{number}"),
+        head_repository: format!("gopher{number}/go"),
+        base_ref: "master".into(),
+        draft: push % 3 == 0,
+        ..GithubPull::default()
+    }
+}
+
+fn checks(sha: &str, id: i64) -> GithubChecks {
+    let check = |(nth, name): (i64, &&str)| GithubCheck {
+        id: id + nth,
+        name: (*name).into(),
+        app: "gopherbot".into(),
+        conclusion: if (id + nth) % 4 == 0 { String::new() } else { "success".into() },
+        ..GithubCheck::default()
+    };
+    GithubChecks { sha: sha.into(), checks: (0..).zip(&["build", "cla", "vet"]).map(check).collect() }
 }
 
 fn label(number: usize) -> GithubLabel {
@@ -175,6 +199,7 @@ impl Generator {
         (issue.created, issue.updated) = (Some(at(self.now)), Some(at(self.now)));
         issue.title = line(&mut self.random, 7);
         issue.pull_request = pull_request;
+        issue.pull = pull_request.then(|| pull(number, issue.id));
         issue.no_milestone = self.random.once_in(3);
         let length = self.random.length(600);
         let body = self.text.some(&mut self.random, length).to_owned();
@@ -334,6 +359,11 @@ impl Generator {
             other_json: Vec::new().into(),
         });
         issue.review_status = Some(self.status());
+        let id = self.github.id();
+        let pull = pull(issue.number, id);
+        issue.checks = Some(checks(&pull.head_sha, id));
+        issue.pull = Some(pull);
+        issue.pull_status = Some(self.status());
     }
 
     fn something_else(&mut self, issue: &mut GithubIssueMutation) {

@@ -46,6 +46,8 @@ fn issues_are_what_another_reader_of_the_log_says() {
             issue.title.clone_from(&new.title);
         }
         issue.closed = new.closed.or(issue.closed);
+        issue.pull = new.pull.clone().or(issue.pull.take());
+        issue.checks = new.checks.clone().or(issue.checks.take());
         issue.add_label.retain(|label| !new.remove_label.contains(&label.id));
         issue.add_label.extend(new.add_label.iter().cloned());
         *events += new.event.len();
@@ -64,6 +66,13 @@ fn issues_are_what_another_reader_of_the_log_says() {
         assert!(expected.add_label.iter().all(|label| issue.has_label(&label.name)));
         assert_eq!(issue.labels().count(), expected.add_label.len());
         assert_eq!(issue.events().count(), *events);
+        assert_eq!((issue.pull(), issue.checks()), (expected.pull.clone(), expected.checks.clone()));
+        let open = issue.pull().filter(|_| !issue.is_closed());
+        let found = open.iter().flat_map(|pull| repository.pulls_at(&pull.head_sha));
+        assert!(
+            found.map(|found| found.number()).eq(open.iter().map(|_| *number)),
+            "it is found by its head"
+        );
         let bodies: BTreeMap<i64, String> =
             issue.comments().map(|comment| (comment.id(), comment.body().into_owned())).collect();
         assert_eq!(&bodies, comments);

@@ -73,6 +73,9 @@ pub(crate) fn dump_github(corpus: &Corpus, out: &mut String) {
             for comment in issue.review_comments() {
                 writeln!(out, "{comment:?}").unwrap();
             }
+            if issue.pull_synced().is_some() {
+                writeln!(out, "{:?} {:?} {:?}", issue.pull(), issue.checks(), issue.pull_synced()).unwrap();
+            }
             for review in issue.reviews() {
                 let first = (review.id(), review.actor(), review.created(), review.state(), review.body());
                 writeln!(out, "{first:?} {:?} {:?}", review.commit(), review.association()).unwrap();

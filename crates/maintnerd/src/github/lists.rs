@@ -29,7 +29,11 @@ pub(super) struct Page {
 
 /// The things on a page.
 pub(super) fn items(reply: &Reply) -> Result<Vec<Value>, Error> {
-    match reply.json()? {
+    as_list(reply.json()?)
+}
+
+fn as_list(value: Value) -> Result<Vec<Value>, Error> {
+    match value {
         Value::Array(items) => Ok(items),
         _ => Err(Error::Failed("the answer is no list".into())),
     }
@@ -43,6 +47,24 @@ pub(super) fn with(path: &str, parameters: &str) -> String {
 
 /// All pages from the first, which has this number, on.
 pub(super) async fn whole(client: &Client, path: &str, first: usize) -> Result<Listed, Error> {
+    pages(client, path, first, items).await
+}
+
+/// The same of answers that hold the list under a name.
+pub(super) async fn whole_named(client: &Client, path: &str, name: &str) -> Result<Listed, Error> {
+    let named = |reply: &Reply| match reply.json()? {
+        Value::Object(mut all) => as_list(all.remove(name).unwrap_or_default()),
+        _ => Err(Error::Failed(format!("the answer has no `{name}`"))),
+    };
+    pages(client, path, 1, named).await
+}
+
+async fn pages(
+    client: &Client,
+    path: &str,
+    first: usize,
+    items: impl Fn(&Reply) -> Result<Vec<Value>, Error>,
+) -> Result<Listed, Error> {
     let numbered = |page: usize| with(path, &format!("per_page={PER_PAGE}&page={page}"));
     let (mut items_of_all, mut pages, mut date) = (Vec::new(), Vec::new(), None);
     let (mut at, mut seen) = (numbered(first), BTreeSet::new());

@@ -3,6 +3,8 @@
 //! Lenient, as GitHub adds fields and kinds of events whenever it likes: what is not known of an event or review is kept
 //! as JSON beside it. What lacks a number or a time is an error, and never half of a thing.
 
+mod pull;
+
 use api::maintpb::{
     BoolChange, GithubCommit, GithubDismissedReviewEvent, GithubIssueEvent, GithubLabel, GithubMilestone,
     GithubReview, GithubReviewComment, GithubTeam, GithubUser,
@@ -12,6 +14,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use types::Timestamp;
 
+pub(crate) use pull::{check_run, commit_status, pull};
+
 /// What is not as it should be.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ParseError {
@@ -19,6 +23,8 @@ pub(crate) enum ParseError {
     Json(#[from] serde_json::Error),
     #[error("`{0}` is not positive")]
     Number(&'static str),
+    #[error("`{0}` is empty")]
+    Empty(&'static str),
 }
 
 #[derive(Debug, Deserialize)]

@@ -3,6 +3,7 @@
 mod audit;
 mod details;
 mod gone;
+mod pull;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,12 +19,14 @@ use maintner::{
     log::AppendError,
 };
 use serde_json::Value;
+use tokio::time::Instant;
 use types::Timestamp;
 
 use super::{
     GithubRepository,
     lists::{self, PER_PAGE, Page},
     parse::{self, ParseError},
+    wakes::Wakes,
 };
 use crate::ledger::Ledger;
 
@@ -87,6 +90,8 @@ pub(super) struct Outcome {
     pub(super) problem: Option<String>,
     /// There is more to read, or something changed in the second in which it was read.
     pub(super) again: bool,
+    /// Something else is wanted at once: the rest comes after that.
+    pub(super) interrupted: bool,
     /// How many mutations said of what is known something else than the log.
     drift: u64,
 }
@@ -106,14 +111,23 @@ pub(super) struct Reader {
     /// Issues whose time of change lies in the future, by GitHub's own clock, and that time: what belongs to them was
     /// read, although it can never be later than that.
     settled: BTreeMap<i32, Timestamp>,
-    /// The issue that the auditor looked at last.
-    audited: i32,
+    checked: pull::Checked,
+    wakes: Arc<Wakes>,
+    /// When something that is expected is to be looked at.
+    pub(super) until: Option<Instant>,
+    /// The issue that the auditor looked at last; none before the first.
+    audited: Option<i32>,
     failures: u32,
     outcome: Outcome,
 }
 
 impl Reader {
-    pub(super) fn new(repository: Arc<GithubRepository>, client: Client, ledger: Arc<Ledger>) -> Self {
+    pub(super) fn new(
+        repository: Arc<GithubRepository>,
+        client: Client,
+        ledger: Arc<Ledger>,
+        wakes: Arc<Wakes>,
+    ) -> Self {
         Self {
             repository,
             client,
@@ -124,7 +138,10 @@ impl Reader {
             head: None,
             counts: BTreeMap::new(),
             settled: BTreeMap::new(),
-            audited: 0,
+            checked: pull::Checked::default(),
+            wakes,
+            until: None,
+            audited: None,
             failures: 0,
             outcome: Outcome::default(),
         }
@@ -137,9 +154,27 @@ impl Reader {
         self.check_itself(direct).await?;
         self.labels_and_milestones().await?;
         self.issues(direct).await?;
-        self.gaps().await?;
-        self.details().await?;
+        if !self.outcome.interrupted {
+            self.gaps().await?;
+        }
+        if !self.outcome.interrupted {
+            self.details().await?;
+        }
+        if !self.outcome.interrupted {
+            self.unfinished_checks().await?;
+        }
         Ok(std::mem::take(&mut self.outcome))
+    }
+
+    /// Whether something is to be looked at before the rest of this.
+    fn is_wanted_elsewhere(&self) -> bool {
+        self.wakes.any() || self.until.is_some_and(|until| until <= Instant::now())
+    }
+
+    /// Ends a pass early if something else is wanted: it is asked after each step, and the next pass goes on there.
+    fn is_interrupted(&mut self) -> bool {
+        self.outcome.interrupted |= self.is_wanted_elsewhere();
+        self.outcome.interrupted
     }
 
     /// Reads one issue, and what belongs to it if it has changed.
@@ -321,6 +356,9 @@ impl Reader {
             let until = page.iter().map(|issue| issue.updated).filter(|at| *at <= reply.date).max();
             page.retain(|issue| seen.insert((issue.number, issue.updated)));
             self.append_page(&page, until).await?;
+            if self.is_interrupted() {
+                return Ok(());
+            }
             asked.insert(path.clone());
             let full = count >= PER_PAGE;
             if asked.len() == 1
@@ -387,6 +425,9 @@ impl Reader {
         for number in missing {
             let looked = self.look(number).await;
             self.isolate(number, looked)?;
+            if self.is_interrupted() {
+                break;
+            }
         }
         Ok(())
     }
@@ -431,7 +472,7 @@ fn of_repository((issues, said): (Vec<GithubIssueMutation>, Option<GithubMutatio
 fn is_news(mutation: &Mutation) -> bool {
     let issue = mutation.github_issue.clone().is_some_and(|mut issue| {
         (issue.comment_status, issue.event_status, issue.review_status) = (None, None, None);
-        issue.review_comment_status = None;
+        (issue.review_comment_status, issue.pull_status) = (None, None);
         issue != blank(&issue)
     });
     let github = mutation.github.clone().is_some_and(|mut github| {

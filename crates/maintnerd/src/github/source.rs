@@ -1,5 +1,6 @@
 //! When a repository is looked at: at once, then when its time has come, when something woke us, and again and again for
-//! a while when something woke us and nothing was new, since GitHub tells of a change before it shows it.
+//! a while when something woke us and nothing was new, since GitHub tells of a change before it shows it. What wakes us
+//! comes first, also amid a pass that takes hours: that ends after the step at which it is, and another goes on there.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -16,7 +17,7 @@ use super::{
     pass::{Outcome, PassError, Reader},
     wakes::{Wake, Wakes},
 };
-use crate::{config::Limits, ledger::Ledger, sources::Sources};
+use crate::{config::Limits, ledger::Ledger, pace, sources::Sources};
 
 /// The longest pause after a failure.
 const LONGEST_RETRY: Duration = Duration::from_mins(5);
@@ -43,6 +44,8 @@ struct Expected {
 pub(crate) struct Source {
     repository: Arc<GithubRepository>,
     reader: Reader,
+    client: Client,
+    sharing: u64,
     wakes: Arc<Wakes>,
     around: Around,
     /// When the next pass is due.
@@ -55,20 +58,24 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    /// Reads a repository by a client that it shares with so many, itself among them.
     pub(crate) fn new(
         repository: GithubRepository,
-        client: Client,
+        (client, sharing): (Client, u64),
         wakes: Arc<Wakes>,
         around: Around,
     ) -> Self {
         let repository = Arc::new(repository);
-        let reader = Reader::new(Arc::clone(&repository), client, Arc::clone(&around.ledger));
+        let ledger = Arc::clone(&around.ledger);
+        let reader = Reader::new(Arc::clone(&repository), client.clone(), ledger, Arc::clone(&wakes));
         let now = Instant::now();
         let audit_due = now + around.limits.audit;
         around.sources.github_waits(&repository.key(), "it has not been read to its end yet".into());
         Self {
             repository,
             reader,
+            client,
+            sharing,
             wakes,
             around,
             due: now,
@@ -125,8 +132,9 @@ impl Source {
             self.expected.iter().filter(|(_, one)| one.at <= now).map(|(wake, _)| *wake).collect();
         for wake in due {
             let outcome = match wake {
-                Wake::Repository => self.pass(true).await?,
+                Wake::Commit(commit) => self.reader.commit(commit).await?,
                 Wake::Issue(number) => self.reader.one(number).await?,
+                Wake::Repository => self.pass(true).await?,
             };
             self.answered(wake, &outcome);
         }
@@ -141,6 +149,10 @@ impl Source {
 
     /// Without news a wake is expected to bring some a little later, until the next pass would be as soon.
     fn answered(&mut self, wake: Wake, outcome: &Outcome) {
+        if outcome.interrupted {
+            // What is wanted meanwhile comes first; it is not answered yet.
+            return;
+        }
         let poll = self.repository.poll;
         if let Some(expected) = self.expected.get_mut(&wake) {
             expected.at = Instant::now() + expected.pause;
@@ -155,7 +167,8 @@ impl Source {
     }
 
     async fn pass(&mut self, direct: bool) -> Result<Outcome, PassError> {
-        let begun = self.around.clock.now();
+        let (begun, now) = (self.around.clock.now(), Instant::now());
+        self.reader.until = self.expected.values().map(|expected| expected.at).filter(|at| *at > now).min();
         let outcome = self.reader.pass(direct).await?;
         let key = self.repository.key();
         if outcome.news > 0 {
@@ -166,25 +179,33 @@ impl Source {
                 warn!(repo.name = %key, "`{key}` at GitHub: {problem}");
                 self.around.sources.github_waits(&key, problem.clone());
             }
-            None if outcome.again => {}
+            None if outcome.again || outcome.interrupted => {}
             None => self.around.sources.github_read(&key, begun),
         }
-        let pause = if outcome.again { AGAIN.min(self.repository.poll) } else { self.repository.poll };
+        let pause = match (outcome.interrupted, outcome.again) {
+            (true, _) => Duration::ZERO,
+            (_, true) => AGAIN.min(self.repository.poll),
+            (false, false) => self.repository.poll,
+        };
         self.due = Instant::now() + pause;
         Ok(outcome)
     }
 
     async fn audit(&mut self) -> Result<(), PassError> {
-        self.audit_due = Instant::now() + self.around.limits.audit;
-        let drifted = self.reader.audit().await?;
+        let now = self.around.clock.now();
+        let count = self.reader.count().await;
+        let pause = pace::between_issues(count, self.around.limits.audit, self.client.hourly(), self.sharing);
+        self.audit_due = Instant::now() + pause;
+        let drifted = self.reader.audit(now).await?;
         let key = self.repository.key();
-        if drifted > 0 {
+        if let Some(number) = drifted {
             warn!(
                 repo.name = %key,
-                "{drifted} issues of `{key}` had drifted from the log, which has them as they are now"
+                "issue {number} of `{key}` had drifted from the log, which has it as it is now"
             );
         }
-        self.around.sources.github_audited(&key, self.around.clock.now(), drifted);
+        let within = pause.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
+        self.around.sources.github_audited(&key, now, u64::from(drifted.is_some()), within);
         Ok(())
     }
 

@@ -6,12 +6,15 @@ use std::{
 };
 
 use tokio::sync::Notify;
+use types::CommitHash;
 
-/// What is to be looked at: an issue, or the whole repository.
+/// What is to be looked at: what takes longest comes last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Wake {
-    Repository,
+    /// The checks of a commit.
+    Commit(CommitHash),
     Issue(i32),
+    Repository,
 }
 
 /// What is wanted of one repository.
@@ -33,6 +36,11 @@ impl Wakes {
 
     pub(super) fn take(&self) -> BTreeSet<Wake> {
         std::mem::take(&mut *self.noted())
+    }
+
+    /// Whether something is noted.
+    pub(super) fn any(&self) -> bool {
+        !self.noted().is_empty()
     }
 
     /// Waits until something is noted.
@@ -57,6 +65,13 @@ impl Hub {
             Ok(number) if number > 0 => Wake::Issue(number),
             _ => Wake::Repository,
         });
+    }
+
+    /// A check said something of a commit.
+    pub(crate) fn wake_commit(&self, key: &str, commit: CommitHash) {
+        if let Some(wakes) = self.0.get(key) {
+            wakes.note(Wake::Commit(commit));
+        }
     }
 
     /// Anything may have happened.

@@ -58,18 +58,27 @@ impl Drop for Bot {
     }
 }
 
-/// What Gerrit writes when somebody votes.
-fn vote() -> Mutation {
-    let raw = "tree 0\nparent 1\nauthor Ada <1@x> 1 +0000\ncommitter Gerrit <g@x> 1 +0000\n\n\
-               Update patch set 2\n\nPatch-set: 2\nLabel: Run-TryBot=+1, 0123456789abcdef\n";
-    let sha1 = "a".repeat(40);
-    let gerrit = GerritMutation {
-        project: "go.googlesource.com/go".into(),
-        commits: vec![GitCommit { sha1: sha1.clone(), raw: raw.into(), diff_tree: None }],
-        refs: vec![GitRef { r#ref: "refs/changes/45/12345/meta".into(), sha1 }],
-        ..Default::default()
+/// What Gerrit writes when somebody votes twice, and where the change stands then: commits come by themselves.
+fn votes() -> [Mutation; 3] {
+    let gerrit = |gerrit: GerritMutation| {
+        let project = "go.googlesource.com/go".into();
+        Mutation { gerrit: Some(GerritMutation { project, ..gerrit }), ..Default::default() }
     };
-    Mutation { gerrit: Some(gerrit), ..Default::default() }
+    let state = |digit: &str, parent: &str, label: &str| {
+        let raw = format!(
+            "tree 0\nparent {}\nauthor Ada <1@x> 1 +0000\ncommitter Gerrit <g@x> 1 +0000\n\n\
+             Update patch set 2\n\nPatch-set: 2\nLabel: {label}, 0123456789abcdef\n",
+            parent.repeat(40)
+        );
+        let commit = GitCommit { sha1: digit.repeat(40), raw: raw.into(), diff_tree: None };
+        gerrit(GerritMutation { commits: vec![commit], ..Default::default() })
+    };
+    let stands = GitRef { r#ref: "refs/changes/45/12345/meta".into(), sha1: "b".repeat(40) };
+    [
+        state("a", "0", "Run-TryBot=+1"),
+        state("b", "a", "Code-Review=-2"),
+        gerrit(GerritMutation { refs: vec![stands], ..Default::default() }),
+    ]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -81,13 +90,14 @@ async fn a_bot_in_python_prints_votes_and_goes_on_where_it_stopped() {
     let mut world = World::start().await;
     world.stop_maintnerd().await;
     let log = Log::open(&world.log_dir(), maintner::Options::default()).unwrap();
-    log.append(&[vote()]).await.unwrap();
+    log.append(&votes()).await.unwrap();
     log.close().await;
     world.start_maintnerd().await;
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("place");
     let mut bot = Bot::start(&python, &world, &place);
     bot.says("vote go.googlesource.com/go 12345 Run-TryBot=+1").await;
+    bot.says("vote go.googlesource.com/go 12345 Code-Review=-2").await;
     append(&world, vec![result(1, 1, "passed")]).await.unwrap();
     bot.says("build 1.1 one passed").await;
     append(&world, vec![result(2, 1, "failed")]).await.unwrap();

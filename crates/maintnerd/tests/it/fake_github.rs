@@ -59,6 +59,10 @@ pub(crate) struct Repo {
     pub(crate) events: BTreeMap<i32, Vec<Value>>,
     pub(crate) reviews: BTreeMap<i32, Vec<Value>>,
     pub(crate) review_comments: BTreeMap<i32, Vec<Value>>,
+    pub(crate) pulls: BTreeMap<i32, Value>,
+    /// By commit.
+    pub(crate) checks: BTreeMap<String, Vec<Value>>,
+    pub(crate) statuses: BTreeMap<String, Vec<Value>>,
     pub(crate) labels: BTreeMap<i64, Value>,
     pub(crate) milestones: BTreeMap<i64, Value>,
     gone: BTreeMap<i32, Gone>,
@@ -93,6 +97,11 @@ pub(crate) struct FakeGithub {
 
 fn iso(seconds: i64) -> String {
     jiff::Timestamp::from_second(seconds).unwrap().to_string()
+}
+
+/// The commit that a pull request wants to merge, after so many pushes.
+pub(crate) fn head(number: i32, pushes: u32) -> String {
+    hex::encode(Sha1::digest(format!("{number} {pushes}")))
 }
 
 fn person(id: i64) -> Value {
@@ -161,8 +170,60 @@ impl FakeGithub {
 
     pub(crate) fn open_pull(&self, key: &str, title: &str) -> i32 {
         let number = self.open(key, title);
+        self.edit_untold(key, |repo| {
+            let pull = json!({
+                "number": number, "state": "open", "draft": false, "merged": false, "merged_at": null,
+                "merged_by": null, "merge_commit_sha": head(number, 0),
+                "head": { "ref": format!("fix-{number}"), "sha": head(number, 1), "repo": { "full_name": "me/go" } },
+                "base": { "ref": "master", "sha": head(0, 0), "repo": { "full_name": key } }
+            });
+            repo.pulls.insert(number, pull);
+        });
         self.edit(key, number, |issue| issue["pull_request"] = json!({ "url": "p" }));
         number
+    }
+
+    /// Changes a pull request, and with it the time of its issue.
+    pub(crate) fn edit_pull(&self, key: &str, number: i32, edit: impl FnOnce(&mut Value)) {
+        self.edit_untold(key, |repo| edit(repo.pulls.get_mut(&number).unwrap()));
+        self.edit(key, number, |_| ());
+    }
+
+    /// Somebody merges a pull request.
+    pub(crate) fn merge(&self, key: &str, number: i32) {
+        let at = iso(self.state().now);
+        self.edit_untold(key, |repo| {
+            let pull = repo.pulls.get_mut(&number).unwrap();
+            (pull["merged"], pull["merged_at"], pull["merged_by"]) = (true.into(), at.into(), person(2));
+        });
+        self.close(key, number);
+    }
+
+    /// A check says something of the head of a pull request; nothing until it is over. No issue changes.
+    pub(crate) fn check(&self, key: &str, number: i32, name: &str, conclusion: Option<&str>) {
+        self.change(key, |repo, now, id| {
+            *id += 1;
+            let commit = repo.pulls[&number]["head"]["sha"].as_str().unwrap().to_owned();
+            let runs = repo.checks.entry(commit).or_default();
+            runs.retain(|run| run["name"] != name);
+            runs.push(json!({
+                "id": *id, "name": name, "conclusion": conclusion, "app": { "slug": "actions" },
+                "completed_at": conclusion.map(|_| now), "html_url": "https://checks", "details_url": null
+            }));
+        });
+    }
+
+    /// The same of a commit status: `pending` until it is over.
+    pub(crate) fn status(&self, key: &str, number: i32, context: &str, state: &str) {
+        self.change(key, |repo, now, id| {
+            *id += 1;
+            let commit = repo.pulls[&number]["head"]["sha"].as_str().unwrap().to_owned();
+            let statuses = repo.statuses.entry(commit).or_default();
+            statuses.retain(|status| status["context"] != context);
+            statuses.push(json!({
+                "id": *id, "context": context, "state": state, "target_url": null, "updated_at": now
+            }));
+        });
     }
 
     /// A number that is no issue.
@@ -204,6 +265,11 @@ impl FakeGithub {
         self.edit(key, number, |issue| {
             issue["state"] = "closed".into();
             issue["closed_at"] = issue["updated_at"].clone();
+        });
+        self.edit_untold(key, |repo| {
+            if let Some(pull) = repo.pulls.get_mut(&number) {
+                pull["state"] = "closed".into();
+            }
         });
         self.happen(key, number, "closed", &json!({}));
     }
@@ -542,7 +608,7 @@ impl State {
             return Answer::message(404, "Not Found");
         };
         let number = rest.get(1).and_then(|number| number.parse::<i32>().ok()).unwrap_or(0);
-        if rest.len() > 1 && !repo.issues.contains_key(&number) {
+        if rest.len() > 1 && rest[0] != "commits" && !repo.issues.contains_key(&number) {
             return match repo.gone.get(&number) {
                 Some(Gone::Deleted) => Answer::message(410, "This issue was deleted"),
                 Some(Gone::Transferred(to)) => Answer::moved(format!("{}{to}", self.url())),
@@ -565,6 +631,11 @@ impl State {
                 self.numbered(at, query, &comments)
             }
             ["issues", _, "events"] => self.numbered(at, query, &of(&repo.events)),
+            ["pulls", _] => Answer::of(200, repo.pulls[&number].clone()),
+            ["commits", commit, "check-runs"] => {
+                self.named(at, query, repo.checks.get(*commit), "check_runs")
+            }
+            ["commits", commit, "status"] => self.named(at, query, repo.statuses.get(*commit), "statuses"),
             ["pulls", _, "comments"] => self.numbered(at, query, &of(&repo.review_comments)),
             ["pulls", _, "reviews"] => self.numbered(at, query, &of(&repo.reviews)),
             _ => Answer::message(404, "Not Found"),
@@ -592,6 +663,14 @@ impl State {
             format!("<{}{next}>; rel=\"next\", <{}{at}>; rel=\"first\"", self.url(), self.url())
         });
         Answer { link, ..Answer::of(200, Value::Array(items)) }
+    }
+
+    /// The same, under a name.
+    fn named(&self, at: &str, query: &str, all: Option<&Vec<Value>>, name: &str) -> Answer {
+        let all = all.map(Vec::as_slice).unwrap_or_default();
+        let answer = self.numbered(at, query, all);
+        let body = json!({ "total_count": all.len(), name: answer.body });
+        Answer { body, ..answer }
     }
 
     /// Pages by cursor: after the last of the page before, as they stand now.

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     PATIENCE, Watch, World,
-    fake_github::{FakeGithub, Repo, is_same},
+    fake_github::{FakeGithub, Fault, Repo, head, is_same},
 };
 
 pub(super) const GO: &str = "golang/go";
@@ -205,6 +205,25 @@ fn shown(repo: &Repo) -> String {
         for one in of(&repo.reviews) {
             writeln!(out, "  review {} {:?}", one["id"], text(&one["state"])).unwrap();
         }
+        if let Some(pull) = repo.pulls.get(number) {
+            let (head, base) = (&pull["head"], text(&pull["base"]["ref"]));
+            let flags = (pull["draft"] == true, pull["merged"] == true);
+            writeln!(out, "  {} {} to {base} {flags:?}", text(&head["sha"]), text(&head["ref"])).unwrap();
+            let head = text(&head["sha"]);
+            let all = |all: &BTreeMap<String, Vec<Value>>| all.get(head).cloned().unwrap_or_default();
+            let runs =
+                all(&repo.checks).into_iter().map(|run| (run["name"].clone(), run["conclusion"].clone()));
+            let statuses =
+                all(&repo.statuses).into_iter().map(|one| (one["context"].clone(), one["state"].clone()));
+            let mut said: Vec<_> = runs
+                .chain(statuses)
+                .map(|(name, said)| format!("{} {}", text(&name), text(&said).replace("pending", "")))
+                .collect();
+            said.sort();
+            if pull["state"] == "open" {
+                writeln!(out, "  {said:?}").unwrap();
+            }
+        }
     }
     out
 }
@@ -246,6 +265,18 @@ fn said(corpus: &Corpus, key: &str) -> String {
         }
         for one in issue.reviews() {
             writeln!(out, "  review {} {:?}", one.id(), one.state()).unwrap();
+        }
+        if let Some(pull) = issue.pull() {
+            let flags = (pull.draft, pull.merged);
+            writeln!(out, "  {} {} to {} {flags:?}", pull.head_sha, pull.head_ref, pull.base_ref).unwrap();
+            let checks = issue.checks().filter(|checks| checks.sha == pull.head_sha);
+            let checks = checks.map(|checks| checks.checks).unwrap_or_default();
+            let mut said: Vec<_> =
+                checks.iter().map(|check| format!("{} {}", check.name, check.conclusion)).collect();
+            said.sort();
+            if !issue.is_closed() {
+                writeln!(out, "  {said:?}").unwrap();
+            }
         }
     }
     out
@@ -301,6 +332,58 @@ async fn what_github_shows_is_what_the_log_says_and_stays_so() {
     github.change_line(GO, 13, line, None);
     follower.settles().await;
     follower.nothing_is_doubled();
+    follower.end().await;
+}
+
+#[tokio::test]
+async fn a_pull_request_has_its_head_its_base_and_what_checks_say() {
+    let mut follower = Follower::start(some).await;
+    follower.settles().await;
+    let github = follower.github.clone();
+    // No issue changes with its checks.
+    github.check(GO, 13, "build", None);
+    github.status(GO, 13, "cla", "pending");
+    follower.settles().await;
+    github.status(GO, 13, "cla", "success");
+    follower.settles().await;
+    github.check(GO, 13, "build", Some("failure"));
+    follower.settles().await;
+    github.edit_pull(GO, 13, |pull| (pull["head"]["sha"], pull["draft"]) = (head(13, 2).into(), true.into()));
+    follower.settles().await;
+    // However long ago it changed: these are not over.
+    github.check(GO, 13, "build", None);
+    follower.settles().await;
+    github.check(GO, 13, "build", Some("success"));
+    follower.settles().await;
+    github.merge(GO, 13);
+    follower.settles().await;
+    let repository = follower.corpus().github().repository("golang", "go").unwrap();
+    let pull = repository.issue(13).unwrap().pull().unwrap();
+    assert_eq!((pull.merged, pull.merged_by, pull.merge_commit), (true, 2, head(13, 0)));
+    assert_eq!((&*pull.head_repository, pull.merged_at.is_some()), ("me/go", true));
+    // Whoever follows is told once of each.
+    let told = |what: fn(&api::maintpb::GithubIssueMutation) -> bool| {
+        follower.told.iter().filter_map(|one| one.github_issue.as_ref()).filter(|one| what(one)).count()
+    };
+    assert_eq!(told(|one| one.pull.is_some()), 3);
+    assert!(told(|one| one.checks.is_some()) <= 8);
+    follower.status_becomes(|status| status.error.is_empty() && status.repaired == 0).await;
+    follower.end().await;
+}
+
+#[tokio::test]
+async fn checks_that_a_token_may_not_read_keep_nothing_else_from_the_log() {
+    let mut follower = Follower::start(|github| {
+        some(github);
+        for _ in 0..200 {
+            github.fail("/check-runs", Fault::Status(403));
+        }
+    })
+    .await;
+    follower.settles().await;
+    follower.github.status(GO, 13, "cla", "success");
+    follower.settles().await;
+    follower.status_becomes(|status| status.fresh_at.is_some() && status.error.is_empty()).await;
     follower.end().await;
 }
 

@@ -163,6 +163,15 @@ async fn one_change_and_one_issue_are_shown_with_all_that_belongs_to_them() {
     }
     assert!(bodies.len() > 2);
     assert_eq!(bodies, issue.comments().map(|comment| comment.body().into_owned()).collect::<Vec<_>>());
+    let issue = all.repositories().flat_map(|one| one.issues().collect::<Vec<_>>());
+    let issue = issue.max_by_key(|issue| issue.checks().map_or(0, |checks| checks.checks.len())).unwrap();
+    let repository = format!("{}/{}", issue.repository().owner(), issue.repository().name());
+    let request = GetIssueRequest { repository, number: issue.number(), ..GetIssueRequest::default() };
+    let shown = within(client.get_issue(request)).await.unwrap().into_inner().pull_request.unwrap();
+    let pull = issue.pull().unwrap();
+    assert_eq!((&shown.head, &shown.base_ref, shown.draft), (&pull.head_sha, &pull.base_ref, pull.draft));
+    let checks: Vec<String> = shown.checks.into_iter().map(|check| check.name).collect();
+    assert_eq!(checks, ["build", "cla", "vet"]);
     world.end().await;
 }
 

@@ -1,6 +1,6 @@
 //! What becomes of deliveries.
 
-use crate::world::{World, sign};
+use crate::world::{GERRIT_SECRET, World, sign};
 
 const PUSH: &[u8] = include_bytes!("fixtures/push.json");
 const PULL_REQUEST: &[u8] = include_bytes!("fixtures/pull_request.json");
@@ -85,8 +85,34 @@ async fn nothing_else_is_served_to_the_world() {
 
 #[tokio::test]
 async fn without_a_secret_there_is_no_webhook() {
-    let world = World::with(|config| config.webhook_secret = None).await;
+    let world = World::with(|config| (config.webhook_secret, config.gerrit_secret) = (None, None)).await;
     assert_eq!(world.public(), None);
     world.reader().await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn gerrit_posts_to_an_address_that_nobody_else_knows() {
+    const VOTE: &[u8] = br#"{"author":{"username":"bob"},"approvals":[{"type":"Code-Review","value":"1"}],
+        "patchSet":{"number":1,"ref":"refs/changes/07/7/1"},"change":{"project":"a/b","branch":"main","number":7},
+        "project":"a/b","refName":"refs/heads/main","type":"comment-added","eventCreatedOn":1795305600}"#;
+    let world = World::new().await;
+    let mut watch = world.watch("").await.unwrap();
+    watch.next().await;
+    let right = format!("/gerrit-webhook/{GERRIT_SECRET}");
+    for wrong in ["/gerrit-webhook", "/gerrit-webhook/", "/gerrit-webhook/x", &right[..right.len() - 1]] {
+        assert_eq!(world.post(wrong, &[], VOTE).await, 404, "{wrong}");
+    }
+    for nonsense in [&b"not json"[..], b"{}", b"[]", b""] {
+        assert_eq!(world.post(&right, &[], nonsense).await, 200);
+    }
+    assert_eq!(world.post(&right, &[], VOTE).await, 200);
+    let event = watch.gerrit().await;
+    assert_eq!((&*event.kind, &*event.project, event.change, &*event.r#ref), ("comment-added", "a/b", 7, ""));
+    // The same a second time is nothing new.
+    assert_eq!(world.post(&right, &[], VOTE).await, 200);
+    let merged = br#"{"type":"ref-updated","refUpdate":{"project":"a/b","refName":"refs/heads/main"}}"#;
+    assert_eq!(world.post(&right, &[], merged).await, 200);
+    assert_eq!(watch.gerrit().await.r#ref, "refs/heads/main");
     world.stop().await;
 }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use api::events::{
-    GithubEvent, WatchEventsRequest, WatchEventsResponse, event::Source,
+    GerritEvent, GithubEvent, WatchEventsRequest, WatchEventsResponse, event::Source,
     event_service_client::EventServiceClient, watch_events_response::Event,
 };
 use hmac::{Hmac, KeyInit, Mac};
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 pub(crate) const SECRET: &str = "between us";
+pub(crate) const GERRIT_SECRET: &str = "8f14e45fceea167a";
 const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(crate) struct World {
@@ -43,6 +44,7 @@ impl World {
         let identity = authority.issue_service("pubsubhelper").unwrap();
         let mut config = Config::new(([127, 0, 0, 1], 0).into(), identity, runtime::system_clock());
         config.webhook_secret = Some(SECRET.to_owned().into());
+        config.gerrit_secret = Some(GERRIT_SECRET.to_owned().into());
         config.public_listen = Some(([127, 0, 0, 1], 0).into());
         config.checkpoint = Duration::from_millis(100);
         change(&mut config);
@@ -128,6 +130,24 @@ pub(crate) struct Reader {
 impl Reader {
     /// The next event; none for a checkpoint.
     pub(crate) async fn next(&mut self) -> Option<GithubEvent> {
+        self.source().await.map(|source| match source {
+            Source::Github(event) => event,
+            Source::Gerrit(event) => panic!("{event:?} is of Gerrit"),
+        })
+    }
+
+    /// The next event of a Gerrit, past checkpoints.
+    pub(crate) async fn gerrit(&mut self) -> GerritEvent {
+        loop {
+            match self.source().await {
+                Some(Source::Gerrit(event)) => return event,
+                Some(Source::Github(event)) => panic!("{event:?} is of GitHub"),
+                None => {}
+            }
+        }
+    }
+
+    async fn source(&mut self) -> Option<Source> {
         let response = timeout(DEADLINE, self.stream.message()).await.expect("no word from the stream");
         let response = response.unwrap().unwrap();
         self.token = response.resume_token;
@@ -135,8 +155,7 @@ impl Reader {
             Event::Checkpoint(_) => None,
             Event::Happened(event) => {
                 assert!(event.received.is_some());
-                let Source::Github(event) = event.source.unwrap();
-                Some(event)
+                Some(event.source.unwrap())
             }
         }
     }

@@ -3,8 +3,8 @@
 use api::{
     apipb::{DashCommit, GerritTryWorkItem, GoRelease, HasAncestorResponse},
     maintner::{
-        Change, ChangeStatus, Comment, Commit, GetChangeResponse, GetIssueResponse, InlineComment, Issue,
-        IssueKind, IssueState, ParticipantRole, Ref, TextRange,
+        Change, ChangeStatus, Check, Comment, Commit, GetChangeResponse, GetIssueResponse, InlineComment,
+        Issue, IssueKind, IssueState, ParticipantRole, PullRequest, Ref, TextRange,
     },
 };
 use serde_json::{Value, json};
@@ -201,8 +201,53 @@ pub(super) fn whole_issue(whole: &GetIssueResponse) -> Shown {
     let one = whole.issue.clone().unwrap_or_default();
     let changes = join(whole.changes.iter().map(|change| format!("\nchange {change}")));
     let author = format!("\n{}, {}:", one.author, time(one.created));
-    let text = format!("{}{changes}{author}{}", issue(&one).text, indented(&whole.body));
-    let json = json!({ "issue": issue_json(&one), "body": whole.body, "changes": whole.changes });
+    let (pull, pull_json) =
+        whole.pull_request.as_ref().map(pull_request).map(|pull| (pull.text, pull.json)).unwrap_or_default();
+    let text = format!("{}{pull}{changes}{author}{}", issue(&one).text, indented(&whole.body));
+    let json = json!({
+        "issue": issue_json(&one), "body": whole.body, "changes": whole.changes, "pull_request": pull_json,
+    });
+    Shown { text, json }
+}
+
+fn pull_request(one: &PullRequest) -> Shown {
+    let state = match (one.merged.is_some(), one.draft) {
+        (true, _) => ", merged",
+        (false, true) => ", draft",
+        (false, false) => "",
+    };
+    let said = |check: &Check| {
+        let conclusion = if check.conclusion.is_empty() { "not over" } else { &check.conclusion };
+        format!("\ncheck {} {conclusion} {}", check.name, check.url).trim_end().to_owned()
+    };
+    let from =
+        if one.head_repository.is_empty() { "a repository that is gone" } else { &one.head_repository };
+    let text = format!(
+        "\n{} of {from}, {}, to {}{state}{}",
+        one.head_ref,
+        short(&one.head),
+        one.base_ref,
+        join(one.checks.iter().map(said))
+    );
+    let check = |check: &Check| {
+        json!({
+            "name": check.name,
+            "app": check.app,
+            "conclusion": check.conclusion,
+            "url": check.url,
+            "completed": time(check.completed),
+        })
+    };
+    let json = json!({
+        "head": one.head,
+        "head_ref": one.head_ref,
+        "head_repository": one.head_repository,
+        "base_ref": one.base_ref,
+        "draft": one.draft,
+        "merged": time(one.merged),
+        "merge_commit": one.merge_commit,
+        "checks": one.checks.iter().map(check).collect::<Vec<_>>(),
+    });
     Shown { text, json }
 }
 

@@ -50,6 +50,11 @@ pub(crate) struct IssueDraft<'a> {
     pub(crate) review_comments: Part,
     pub(crate) deleted_review_comments: Part,
     pub(crate) review_comments_synced: Option<Timestamp>,
+    /// A `GithubPull`.
+    pub(crate) pull: Option<Span>,
+    /// A `GithubChecks`.
+    pub(crate) checks: Option<Span>,
+    pub(crate) pull_synced: Option<Timestamp>,
     pub(crate) comments_synced: Option<Timestamp>,
     pub(crate) events_synced: Option<Timestamp>,
     pub(crate) reviews_synced: Option<Timestamp>,
@@ -156,6 +161,9 @@ impl<'a> IssueDraft<'a> {
             review_comments: 0..0,
             deleted_review_comments: 0..0,
             review_comments_synced: None,
+            pull: None,
+            checks: None,
+            pull_synced: None,
             comments_synced: None,
             events_synced: None,
             reviews_synced: None,
@@ -190,6 +198,9 @@ impl<'a> IssueDraft<'a> {
             31 => self.body = Some(payload.span(text_change(value)?)),
             100 => self.gone = gone(value)?,
             104 => self.review_comments_synced = status(value)?,
+            105 => self.pull = Some(whole(payload, value)?),
+            106 => self.pull_synced = status(value)?,
+            107 => self.checks = Some(whole(payload, value)?),
             _ => return Ok(false),
         }
         Ok(true)
@@ -454,6 +465,13 @@ fn review<'a>(
 fn review_comment(payload: Payload<'_>, message: &[u8]) -> Result<ReviewCommentCell, DecodeError> {
     let (id, span) = (first_number(message)?, payload.span(message));
     Ok(ReviewCommentCell { id, span })
+}
+
+/// A message that is read again when it is asked for.
+fn whole(payload: Payload<'_>, message: &[u8]) -> Result<Span, DecodeError> {
+    let mut fields = Fields(message);
+    while fields.next()?.is_some() {}
+    Ok(payload.span(message))
 }
 
 /// The field with the number 1.

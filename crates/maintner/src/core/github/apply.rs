@@ -172,6 +172,9 @@ impl State {
             events_synced: NEVER,
             reviews_synced: NEVER,
             review_comments_synced: NEVER,
+            pull_synced: NEVER,
+            pull: Span::default(),
+            checks: Span::default(),
             title: Span::default(),
             body: Span::default(),
             labels: List::default(),
@@ -228,6 +231,7 @@ impl State {
         }
         malformed += self.apply_review_comments(batch, &mut row, draft);
         set_time(&mut row.review_comments_synced, draft.review_comments_synced);
+        set_time(&mut row.pull_synced, draft.pull_synced);
         set_time(&mut row.comments_synced, draft.comments_synced);
         set_time(&mut row.events_synced, draft.events_synced);
         set_time(&mut row.reviews_synced, draft.reviews_synced);
@@ -258,6 +262,12 @@ impl State {
         set_flag(&mut row.flags, CLOSED, draft.closed);
         set_flag(&mut row.flags, LOCKED, draft.locked);
         set_flag(&mut row.flags, PULL_REQUEST, Some(true).filter(|_| draft.pull_request));
+        if let Some(pull) = draft.pull {
+            row.pull = pull;
+        }
+        if let Some(checks) = draft.checks {
+            row.checks = checks;
+        }
         if let Some(title) = draft.title {
             row.title = title;
         }

@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use api::maintpb::{GithubGoneReason, GithubIssueEvent, GithubReview, GithubReviewComment};
+use api::maintpb::{
+    GithubChecks, GithubGoneReason, GithubIssueEvent, GithubPull, GithubReview, GithubReviewComment,
+};
 use prost::Message as _;
 use types::Timestamp;
 
@@ -12,6 +14,7 @@ use super::{
 };
 use crate::core::{
     Corpus,
+    payloads::Span,
     wire::{Fields, find_bytes},
 };
 
@@ -287,6 +290,12 @@ impl<'a> Repository<'a> {
         })
     }
 
+    /// Its open pull requests whose head is a commit, by number. Takes time proportional to the issues.
+    pub fn pulls_at<'s>(&self, sha: &'s str) -> impl Iterator<Item = Issue<'a>> + use<'a, 's> {
+        let open = self.issues().filter(|issue| issue.is_pull_request() && !issue.is_closed());
+        open.filter(move |issue| issue.pull().is_some_and(|pull| pull.head_sha == sha))
+    }
+
     /// Up to when all issues are known, by GitHub's clock: every one that had changed before.
     pub fn issues_synced(&self) -> Option<Timestamp> {
         time(self.corpus.github.repositories[self.index as usize].issues_synced)
@@ -491,6 +500,27 @@ impl<'a> Issue<'a> {
     /// Up to when all comments on its lines are known, by GitHub's clock.
     pub fn review_comments_synced(&self) -> Option<Timestamp> {
         time(self.row().review_comments_synced)
+    }
+
+    /// What it wants to merge where, if it is a pull request and somebody told. Reads it from the log.
+    pub fn pull(&self) -> Option<GithubPull> {
+        self.told(self.row().pull)
+    }
+
+    /// What checks say of the head of a pull request, or of the one before; nothing if nobody told. Reads it from the
+    /// log.
+    pub fn checks(&self) -> Option<GithubChecks> {
+        self.told(self.row().checks)
+    }
+
+    fn told<M: prost::Message + Default>(&self, span: Span) -> Option<M> {
+        let bytes = Some(self.corpus.payloads.get(span)).filter(|bytes| !bytes.is_empty())?;
+        M::decode(bytes).ok()
+    }
+
+    /// When pull and checks were seen last, by GitHub's clock.
+    pub fn pull_synced(&self) -> Option<Timestamp> {
+        time(self.row().pull_synced)
     }
 
     /// Up to when all comments are known, by GitHub's clock.

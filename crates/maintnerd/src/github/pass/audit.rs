@@ -1,34 +1,33 @@
-//! The auditor's part: a few issues at a time are read again as if nothing were known, and what the log lacks is
+//! The auditor's part: one issue after the other is read again as if nothing were known, and what the log lacks is
 //! appended. So is seen what GitHub never told: an issue that was deleted, a comment that a list left out.
 
 use api::maintpb::{GithubIssueMutation, Mutation};
+use maintner::core::Repository;
+use types::Timestamp;
 
 use super::{PassError, Reader};
-
-/// Issues that are read again in one round.
-const SAMPLE: usize = 5;
+use crate::pace;
 
 impl Reader {
-    /// Looks at the next few issues. Answers how many of them had drifted from the log.
-    pub(in crate::github) async fn audit(&mut self) -> Result<u64, PassError> {
+    /// How many issues there are to audit, those that are gone included.
+    pub(in crate::github) async fn count(&self) -> u64 {
+        self.numbers().await.len() as u64
+    }
+
+    /// Looks at the next issue. Answers which one had drifted from the log, if it had.
+    pub(in crate::github) async fn audit(&mut self, now: Timestamp) -> Result<Option<i32>, PassError> {
         self.begin();
-        let sample = self.sample().await;
-        self.audited = sample.last().copied().unwrap_or(0);
-        let mut drifted = 0;
-        for number in sample {
-            // What has changed is no drift: the next pass brings it.
-            if self.is_stale(number).await {
-                continue;
-            }
-            let before = self.facts(number).await.map(|facts| facts.updated());
-            let audited = self.audit_one(number).await;
-            let drift =
-                self.outcome.drift > 0 && before == self.facts(number).await.map(|facts| facts.updated());
-            drifted += u64::from(drift);
-            self.outcome.drift = 0;
-            self.isolate(number, audited)?;
+        let Some(number) = self.next_to_audit(now).await else { return Ok(None) };
+        self.audited = Some(number);
+        // What has changed is no drift: the next pass brings it.
+        if self.is_stale(number).await {
+            return Ok(None);
         }
-        Ok(drifted)
+        let before = self.facts(number).await.map(|facts| facts.updated());
+        let audited = self.audit_one(number).await;
+        let drift = self.outcome.drift > 0 && before == self.facts(number).await.map(|facts| facts.updated());
+        self.isolate(number, audited)?;
+        Ok(drift.then_some(number))
     }
 
     async fn audit_one(&mut self, number: i32) -> Result<(), PassError> {
@@ -39,19 +38,23 @@ impl Reader {
         }
     }
 
-    /// The next numbers, of issues that exist and of those that are gone.
-    async fn sample(&self) -> Vec<i32> {
+    /// The numbers of all issues, those that are gone included, in order.
+    async fn numbers(&self) -> Vec<i32> {
         let corpus = self.ledger.corpus().await;
-        let Some(known) = corpus.github().repository(&self.repository.owner, &self.repository.name) else {
-            return Vec::new();
+        let known = corpus.github().repository(&self.repository.owner, &self.repository.name);
+        let there = known.iter().flat_map(Repository::issues).map(|issue| issue.number());
+        let mut all: Vec<i32> = there.chain(known.iter().flat_map(Repository::gone)).collect();
+        all.sort_unstable();
+        all
+    }
+
+    async fn next_to_audit(&self, now: Timestamp) -> Option<i32> {
+        let all = self.numbers().await;
+        let at = match self.audited {
+            Some(last) => all.partition_point(|number| *number <= last),
+            None => pace::beginning(all.len(), now, pace::ISSUES_WITHIN),
         };
-        let after = |number: &i32| *number > self.audited;
-        let mut sample: Vec<i32> =
-            known.issues().map(|issue| issue.number()).filter(after).take(SAMPLE).collect();
-        sample.extend(known.gone().filter(after).take(SAMPLE));
-        sample.sort_unstable();
-        sample.truncate(SAMPLE);
-        sample
+        all.get(at).or_else(|| all.first()).copied()
     }
 }
 
@@ -60,6 +63,8 @@ pub(super) fn is_drift(mutation: &Mutation) -> bool {
     let Some(issue) = &mutation.github_issue else { return false };
     let mut issue = issue.clone();
     (issue.user, issue.closed_by) = (None, None);
+    // No issue changes with its checks.
+    issue.checks = None;
     issue.assignees.clear();
     issue.comment.iter_mut().for_each(|comment| comment.user = None);
     issue

@@ -34,7 +34,7 @@ impl Facts {
     }
 }
 
-fn changed(issue: &Issue<'_>) -> Timestamp {
+pub(super) fn changed(issue: &Issue<'_>) -> Timestamp {
     issue.updated().unwrap_or(issue.created())
 }
 
@@ -43,7 +43,9 @@ fn is_stale(issue: &Issue<'_>) -> bool {
     !fresh(issue.comments_synced())
         || !fresh(issue.events_synced())
         || issue.is_pull_request()
-            && !(fresh(issue.reviews_synced()) && fresh(issue.review_comments_synced()))
+            && !(fresh(issue.reviews_synced())
+                && fresh(issue.review_comments_synced())
+                && fresh(issue.pull_synced()))
 }
 
 impl Reader {
@@ -52,6 +54,9 @@ impl Reader {
         for number in self.all_stale().await {
             let brought = self.details_of(number).await;
             self.isolate(number, brought)?;
+            if self.is_interrupted() {
+                break;
+            }
         }
         Ok(())
     }
@@ -118,8 +123,10 @@ impl Reader {
                 self.read(number, "review", &listed.items, parse::review).into_iter().flatten().collect();
             seen.reviews_at = Some(listed.date);
             self.see_review_comments(number, facts, &mut seen).await?;
+            self.see_pull(number, &mut seen).await?;
         }
-        let dates = [seen.comments_at, seen.events_at, seen.reviews_at, seen.review_comments_at];
+        let dates =
+            [seen.comments_at, seen.events_at, seen.reviews_at, seen.review_comments_at, seen.pull_at];
         let earliest = dates.into_iter().flatten().min().unwrap_or_default();
         let repository = Arc::clone(&self.repository);
         self.append(|corpus| {

@@ -251,6 +251,7 @@ pub(super) fn issue(
         changes: changes.map(|change| format!("{}~{}", change.project().name(), change.number())).collect(),
         next_page_token,
         resume_token: String::new(),
+        pull_request: render::pull_request(&issue),
     })
 }
 

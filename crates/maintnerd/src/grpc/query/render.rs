@@ -1,8 +1,9 @@
 //! Objects of the corpus as messages.
 
 use api::maintner::{
-    Change, ChangeMessage, ChangeStatus, ChangedFile, Comment, Commit, GetChangeResponse, InlineComment,
-    Issue, IssueKind, IssueState, Participant, ParticipantRole, PatchSet, TextRange, Vote,
+    Change, ChangeMessage, ChangeStatus, ChangedFile, Check, Comment, Commit, GetChangeResponse,
+    InlineComment, Issue, IssueKind, IssueState, Participant, ParticipantRole, PatchSet, PullRequest,
+    TextRange, Vote,
 };
 use maintner::core::{self, MilestoneOf, Role, Status, User};
 use types::CommitHash;
@@ -187,6 +188,29 @@ pub(super) fn issue(issue: &core::Issue<'_>) -> Issue {
         closed: issue.closed_at().map(rpc::timestamp),
         comments: u32::try_from(issue.comments().len()).unwrap_or(u32::MAX),
     }
+}
+
+/// What a pull request wants to merge where; its checks if they are of its head.
+pub(super) fn pull_request(issue: &core::Issue<'_>) -> Option<PullRequest> {
+    let pull = issue.pull()?;
+    let checks = issue.checks().filter(|checks| checks.sha == pull.head_sha);
+    let check = |check: api::maintpb::GithubCheck| Check {
+        name: check.name,
+        app: check.app,
+        conclusion: check.conclusion,
+        url: check.url,
+        completed: check.completed,
+    };
+    Some(PullRequest {
+        head: pull.head_sha,
+        head_ref: pull.head_ref,
+        head_repository: pull.head_repository,
+        base_ref: pull.base_ref,
+        draft: pull.draft,
+        merged: pull.merged_at,
+        merge_commit: pull.merge_commit,
+        checks: checks.into_iter().flat_map(|checks| checks.checks).take(MAX_PARTS).map(check).collect(),
+    })
 }
 
 pub(super) fn comment(comment: &core::Comment<'_>) -> Comment {

@@ -90,6 +90,7 @@ async fn what_a_token_may_not_see_any_more_is_not_taken_for_deleted() {
     let mut follower =
         Follower::with(&[GO], |config, _| config.limits.audit = Duration::from_millis(30), some).await;
     follower.settles().await;
+    follower.status_becomes(|status| status.fresh_at.is_some()).await;
     follower.github.set_hidden(true);
     let status = follower.status_becomes(|status| status.error.contains("is not at GitHub")).await;
     assert!(status.fresh_at.is_some(), "it was read once");
@@ -106,6 +107,7 @@ async fn what_a_token_may_not_see_any_more_is_not_taken_for_deleted() {
 async fn a_repository_that_was_renamed_is_told_by_its_new_name() {
     let mut follower = Follower::start(some).await;
     follower.settles().await;
+    follower.status_becomes(|status| status.error.is_empty()).await;
     follower.github.rename(GO, "golang/new");
     let status = follower.status_becomes(|status| !status.error.is_empty()).await;
     assert_eq!(status.error, "`golang/go` is `golang/new` now: correct `github` in farm.toml");

@@ -6,8 +6,8 @@ use std::{
 };
 
 use api::maintpb::{
-    GithubIssueCommentMutation, GithubIssueEvent, GithubIssueMutation, GithubReview, GithubReviewComment,
-    GithubUser,
+    GithubCheck, GithubChecks, GithubIssueCommentMutation, GithubIssueEvent, GithubIssueMutation, GithubPull,
+    GithubReview, GithubReviewComment, GithubUser,
 };
 use prost::Message as _;
 use types::Timestamp;
@@ -58,6 +58,12 @@ pub struct SeenDetails {
     pub all_review_comments: bool,
     /// When all comments on lines had been seen.
     pub review_comments_at: Option<Timestamp>,
+    /// What a pull request wants to merge where.
+    pub pull: Option<GithubPull>,
+    /// What all checks say of its head.
+    pub checks: Option<GithubChecks>,
+    /// When both had been seen, or need not be seen.
+    pub pull_at: Option<Timestamp>,
 }
 
 /// A part of what is new.
@@ -108,6 +114,9 @@ pub fn details(corpus: &Corpus, at: At<'_>, number: i32, seen: &SeenDetails) -> 
             piece.comment_status = last.comment_status;
             piece.event_status = last.event_status;
             piece.review_status = last.review_status;
+            piece.pull = last.pull;
+            piece.checks = last.checks;
+            piece.pull_status = last.pull_status;
         }
         None if last != at.issue(number) => pieces.push(last),
         None => {}
@@ -154,7 +163,19 @@ fn last(at: At<'_>, known: &Issue<'_>, seen: &SeenDetails) -> GithubIssueMutatio
     }
     last.review_comment_status = later(known.review_comments_synced(), seen.review_comments_at).map(status);
     last.review_status = later(known.reviews_synced(), seen.reviews_at).map(status);
+    last.pull = seen.pull.clone().filter(|pull| known.pull().unwrap_or_default() != *pull);
+    let checks = seen.checks.clone().map(sorted);
+    last.checks = checks.filter(|checks| known.checks().unwrap_or_default() != *checks);
+    last.pull_status = later(known.pull_synced(), seen.pull_at).map(status);
     last
+}
+
+/// Checks in their order, whatever the order in which pages showed them; of those shown twice the later word.
+fn sorted(mut checks: GithubChecks) -> GithubChecks {
+    let all = std::mem::take(&mut checks.checks);
+    let by_name = |check: GithubCheck| ((check.app.clone(), check.name.clone(), check.id), check);
+    checks.checks = all.into_iter().map(by_name).collect::<BTreeMap<_, _>>().into_values().collect();
+    checks
 }
 
 fn review_comments(issue: &Issue<'_>, seen: &[GithubReviewComment]) -> Vec<News> {

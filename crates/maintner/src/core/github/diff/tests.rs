@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 
-use api::maintpb::{GithubIssueEvent, GithubReview, GithubReviewComment, Mutation};
+use api::maintpb::{
+    GithubCheck, GithubChecks, GithubIssueEvent, GithubPull, GithubReview, GithubReviewComment, Mutation,
+};
 use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
@@ -66,6 +68,15 @@ fn on_a_line((id, body): (i64, String)) -> GithubReviewComment {
     GithubReviewComment { id, body, path: "a.go".into(), ..GithubReviewComment::default() }
 }
 
+fn pull((head_sha, draft): (String, bool)) -> GithubPull {
+    GithubPull { head_sha, draft, base_ref: "master".into(), ..GithubPull::default() }
+}
+
+fn checks(sha: String, all: Vec<(i64, String, String)>) -> GithubChecks {
+    let check = |(id, name, conclusion)| GithubCheck { id, name, conclusion, ..GithubCheck::default() };
+    GithubChecks { sha, checks: all.into_iter().map(check).collect() }
+}
+
 prop_compose! {
     fn seen_details()(
         comments in vec((0i64..6, 0i64..4, 0u8..2, "[a-c]{1,2}", (0i64..4, 0i64..9)), 0..6),
@@ -73,6 +84,10 @@ prop_compose! {
         reviews in vec((0i64..6, "[a-c]{0,2}", 0i64..9), 0..5),
         lines in (vec((0i64..6, "[a-c]{0,2}"), 0..5), any::<bool>()),
         (at, all_comments) in (0i64..20, any::<bool>()),
+        (head, said) in (
+            option::of(("[ab]", any::<bool>())),
+            option::of(("[ab]?", vec((0i64..3, "[ab]", "(success|failure)?"), 0..4))),
+        ),
     ) -> SeenDetails {
         let name = comments.first().map_or(0, |first| first.2);
         let comment = |(id, user, _, body, (created, updated))| SeenComment {
@@ -109,6 +124,9 @@ prop_compose! {
             review_comments: lines.0.into_iter().map(on_a_line).collect(),
             all_review_comments: lines.1,
             review_comments_at: Some(time(at)),
+            pull: head.map(pull),
+            checks: said.map(|(sha, all)| checks(sha, all)),
+            pull_at: Some(time(at)),
         }
     }
 }
