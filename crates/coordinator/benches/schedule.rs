@@ -319,7 +319,7 @@ impl World {
             (0..count).map(|n| vec![ListedTest { name: format!("t{n}"), millis: 1000 }]).collect::<Vec<_>>()
         };
         let result = match (&assignment.task, self.random.below(50)) {
-            (_, 0) => TaskResult::Fault { reason: "the network".to_owned() },
+            (_, 0) => TaskResult::Fault { reason: "the network".to_owned(), of_machine: false },
             (Task::Make(_) | Task::Shard(..), 1..4) => command(Outcome::Failed),
             (Task::Make(_) | Task::Shard(..), _) => command(Outcome::Passed),
             (Task::List(_), _) => TaskResult::Listed(tests(8)),

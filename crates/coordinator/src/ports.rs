@@ -12,10 +12,12 @@ use buildlet_client::{Error, ExecEvent, ExecSpec, Fetched, Lease, Status};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use store::logs::LogError;
-use types::{AttemptId, BuildNumber, BuilderName, CommitHash, ExecId, Outcome, RepositoryName, Timestamp};
+use types::{
+    AttemptId, BuildNumber, BuilderName, CommitHash, ExecId, MachineName, Outcome, RepositoryName, Timestamp,
+};
 use uuid::Uuid;
 
-use crate::core::{Effects, Event, Restored, Row, SnapshotKey, State, TrySet, Word};
+use crate::core::{Effects, Event, Restored, Retry, Row, SnapshotKey, State, TrySet, Word};
 pub use crate::{
     find::{Commit, Files, MirrorError},
     review::{Place, ReviewError, Saying, Standing},
@@ -66,6 +68,13 @@ pub trait Records: Send + Sync + 'static {
     async fn outbox(&self, limit: usize) -> Result<Vec<BuildResult>, RecordsError>;
     /// The mutation log has these results.
     async fn delivered(&self, results: &[AttemptId]) -> Result<(), RecordsError>;
+    /// Builds that ended since a time and failed on no other machine than this, to be begun again; a bounded number.
+    async fn victims(
+        &self,
+        machine: &MachineName,
+        since: Timestamp,
+        reason: &str,
+    ) -> Result<Vec<Retry>, RecordsError>;
 }
 
 /// What the work finder has stored: through the core, with the builds that it led to.

@@ -7,7 +7,8 @@ use api::{
     coordinator::{
         build_service_server::BuildServiceServer, enrolment_service_server::EnrolmentServiceServer,
         farm_service_server::FarmServiceServer, gomote_service_server::GomoteServiceServer,
-        machine_service_server::MachineServiceServer, why_service_server::WhyServiceServer,
+        machine_service_server::MachineServiceServer, retry_service_server::RetryServiceServer,
+        why_service_server::WhyServiceServer,
     },
     maintner::{
         mutation_service_client::MutationServiceClient, mutation_service_server::MutationServiceServer,
@@ -28,7 +29,7 @@ use crate::{
     engine::{self, Engine, Ports, Urls},
     enrol::{Book, Door},
     find::{Mirror, Project},
-    grpc::{Builds, Enrolment, Farmland, Gomote, Mutations, Operators, Queries, SshDoor, Why},
+    grpc::{Builds, Enrolment, Farmland, Gomote, Mutations, Operators, Queries, Retries, SshDoor, Why},
     ports::{NoWitness, RecordsError},
     records::{MIGRATIONS, SqlRecords, read},
     releases::{self, Releases},
@@ -186,7 +187,12 @@ impl Server {
             ground.book.clone(),
             config.clock.clone(),
         );
-        let operators = Operators { book: ground.book.clone(), releases, settings: ground.settings.clone() };
+        let operators = Operators {
+            book: ground.book.clone(),
+            releases,
+            settings: ground.settings.clone(),
+            handle: ways.handle.clone(),
+        };
         let services = (builds, farmland, operators);
         let door = Door::new(ground.book.gate(), ways.machines.clone(), tasks.clone());
         let internal = bind_internal(&config, &tasks, &services, &door, &ground.blobs).await?;
@@ -395,6 +401,7 @@ async fn bind_public(
         .grpc(QueryServiceServer::new(queries.clone()))
         .grpc(MaintnerServiceServer::new(queries))
         .grpc(WhyServiceServer::new(Why { source: source.clone() }))
+        .grpc(RetryServiceServer::new(Retries { source: source.clone() }))
         .http(pages::router(Arc::new(source), options).merge(config.pages.clone()));
     Ok(server.bind(config.listen_public).await?)
 }

@@ -6,7 +6,8 @@ use anyhow::Context;
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand};
 
 use crate::{
-    bisect, build, detect, farm::Location, gomote, logs, machine, maintner, publish, try_build, up, why,
+    bisect, build, detect, farm::Location, gomote, logs, machine, maintner, publish, retry, try_build, up,
+    why,
 };
 
 /// Builds and tests every commit on machines of your own.
@@ -31,6 +32,8 @@ enum Command {
     Logs(logs::Args),
     /// Say which commit broke a test, though it also fails by chance
     Bisect(bisect::Args),
+    /// Begin builds again that have ended
+    Retry(retry::Args),
     /// Say why a build failed or what it waits for, how a test fares, or how the tries of a change stand
     Why(why::Args),
     /// Build the working tree of the current folder, uncommitted changes included
@@ -111,6 +114,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Logs(args) => client(logs::run(args)),
         Command::Gomote(args) => client(gomote::run(*args)),
         Command::Bisect(args) => client(bisect::run(args)),
+        Command::Retry(args) => client(retry::run(args)),
         Command::Why(args) => client(why::run(args)),
         Command::Maintner(args) => client(maintner::run(args)),
         Command::Try(args) => client(try_build::run(args)),

@@ -9,7 +9,7 @@ use anyhow::Context;
 use api::coordinator::{
     build_service_client::BuildServiceClient, farm_service_client::FarmServiceClient,
     gomote_service_client::GomoteServiceClient, machine_service_client::MachineServiceClient,
-    why_service_client::WhyServiceClient,
+    retry_service_client::RetryServiceClient, why_service_client::WhyServiceClient,
 };
 use serde::{Deserialize, Serialize};
 
@@ -114,6 +114,11 @@ impl Location {
     /// The farm itself.
     pub(crate) fn farms(&self) -> anyhow::Result<FarmServiceClient<rpc::Channel>> {
         Ok(FarmServiceClient::new(self.channel()?).max_decoding_message_size(MAX_MESSAGE))
+    }
+
+    /// Builds that are begun again.
+    pub(crate) fn retries(&self) -> anyhow::Result<RetryServiceClient<rpc::Channel>> {
+        Ok(RetryServiceClient::new(self.channel()?).max_decoding_message_size(MAX_MESSAGE))
     }
 
     /// Builds and logs.

@@ -10,8 +10,9 @@ use std::{
 
 use anyhow::Context;
 use api::coordinator::{
-    ApproveIdentityRequest, Certificate, CreateTokenRequest, Identity, ListIdentitiesRequest,
-    RequestIdentityRequest, RevokeIdentityRequest, RevokeTokenRequest, Token,
+    ApproveIdentityRequest, Certificate, CreateTokenRequest, Identity, LiftQuarantineRequest,
+    ListIdentitiesRequest, QuarantineMachineRequest, RequestIdentityRequest, RevokeIdentityRequest,
+    RevokeTokenRequest, Token,
 };
 use serde_json::{Value, json};
 
@@ -38,6 +39,29 @@ enum Command {
     Approve(ApproveArgs),
     /// Shut a machine out, or make a token useless
     Revoke(RevokeArgs),
+    /// Give a machine no work until `farmer machine lift`; what it does is begun elsewhere
+    Quarantine(QuarantineArgs),
+    /// Give a machine work again
+    Lift(LiftArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct QuarantineArgs {
+    /// The machine
+    name: String,
+    /// Why, for whoever looks at its page
+    #[arg(long, default_value = "")]
+    reason: String,
+    #[command(flatten)]
+    farm: FarmArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct LiftArgs {
+    /// The machine
+    name: String,
+    #[command(flatten)]
+    farm: FarmArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -164,6 +188,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             )?;
         }
         Command::Revoke(args) => revoke(args).await?,
+        Command::Quarantine(args) => quarantine(args).await?,
+        Command::Lift(args) => lift(args).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -265,6 +291,26 @@ async fn revoke(args: RevokeArgs) -> anyhow::Result<()> {
     let request = RevokeIdentityRequest { name: name.clone(), reason: args.reason };
     client.revoke_identity(rpc::request(request)).await.map_err(|status| output::refused(&status))?;
     answer(&args.farm, &json!({ "name": name, "state": "revoked" }), &format!("`{name}` is shut out"))
+}
+
+async fn quarantine(args: QuarantineArgs) -> anyhow::Result<()> {
+    let QuarantineArgs { name, reason, farm } = args;
+    let mut client = farm.location()?.machines()?;
+    let request = QuarantineMachineRequest { name: name.clone(), reason };
+    client.quarantine_machine(rpc::request(request)).await.map_err(|status| output::refused(&status))?;
+    answer(
+        &farm,
+        &json!({ "name": name, "state": "quarantined" }),
+        &format!("`{name}` takes no work until: farmer machine lift {name}"),
+    )
+}
+
+async fn lift(args: LiftArgs) -> anyhow::Result<()> {
+    let LiftArgs { name, farm } = args;
+    let mut client = farm.location()?.machines()?;
+    let request = LiftQuarantineRequest { name: name.clone() };
+    client.lift_quarantine(rpc::request(request)).await.map_err(|status| output::refused(&status))?;
+    answer(&farm, &json!({ "name": name, "state": "lifted" }), &format!("`{name}` takes work"))
 }
 
 fn show(farm: &FarmArgs, identity: &Identity, what: &str) -> anyhow::Result<()> {

@@ -16,6 +16,7 @@ mod maintner;
 mod output;
 mod progress;
 mod publish;
+mod retry;
 mod tree;
 mod try_build;
 mod up;

@@ -92,7 +92,7 @@ fn facts(farm: &FarmView) -> String {
         of(&[MachineState::Leased, MachineState::Cleaning]),
         of(&[MachineState::Idle])
     );
-    let down = match of(&[MachineState::Broken, MachineState::Lost]) {
+    let down = match of(&[MachineState::Broken, MachineState::Quarantined, MachineState::Lost]) {
         0 => String::new(),
         down => format!(", {down} broken or lost"),
     };

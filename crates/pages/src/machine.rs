@@ -76,7 +76,7 @@ fn draw(shared: &Shared, history: &MachineHistory) -> Page {
         current: "/farm".to_owned(),
         body: Markup(render(&template)),
         icon: match history.machine.state {
-            MachineState::Broken | MachineState::Lost => Icon::Red,
+            MachineState::Broken | MachineState::Quarantined | MachineState::Lost => Icon::Red,
             MachineState::Idle => Icon::Green,
             MachineState::Leased | MachineState::Cleaning | MachineState::Draining => Icon::Busy,
         },
@@ -94,6 +94,7 @@ fn title(history: &MachineHistory) -> String {
         MachineState::Cleaning => format!("{name} is cleaned after a build"),
         MachineState::Draining => format!("{name} ends what it does, and takes no more"),
         MachineState::Broken => format!("{name} is broken and takes no work"),
+        MachineState::Quarantined => format!("{name} is in quarantine and takes no work"),
         MachineState::Lost => format!("{name} is not connected"),
     }
 }

@@ -41,7 +41,7 @@ pub(crate) fn machine_class(state: impl Given<MachineState>) -> &'static str {
         MachineState::Idle => "p",
         MachineState::Leased => "r",
         MachineState::Cleaning | MachineState::Draining => "w",
-        MachineState::Broken | MachineState::Lost => "i",
+        MachineState::Broken | MachineState::Quarantined | MachineState::Lost => "i",
     }
 }
 

@@ -25,6 +25,8 @@ pub enum Fault {
     MachineDiskFull,
     /// What a lease left cannot be removed.
     MachineNotClean,
+    /// Every command fails on the machine for a while, at once and whatever it is.
+    MachineSick,
     /// The coordinator is killed at any moment.
     CoordinatorKilled,
     /// It is killed when it is about to write.
@@ -69,7 +71,7 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::RequestLost,
         Self::AnswerLost,
         Self::Duplicated,
@@ -81,6 +83,7 @@ impl Fault {
         Self::MachineDrained,
         Self::MachineDiskFull,
         Self::MachineNotClean,
+        Self::MachineSick,
         Self::CoordinatorKilled,
         Self::KilledBeforeWrite,
         Self::KilledAfterWrite,

@@ -7,7 +7,7 @@ use types::Outcome;
 pub(crate) const TASKS: [&str; 7] =
     ["source", "snapshot fetch", "make", "snapshot store", "list", "shard", "wait"];
 pub(crate) const RESULTS: [&str; 6] = ["done", "passed", "failed", "timed out", "listed", "fault"];
-const PLAIN: [&str; 12] = [
+const PLAIN: [&str; 15] = [
     "accept",
     "cancel",
     "connected",
@@ -20,10 +20,13 @@ const PLAIN: [&str; 12] = [
     "touch session",
     "session prepared",
     "end session",
+    "retry",
+    "quarantine",
+    "lift",
 ];
 pub(crate) const EVENTS: usize = PLAIN.len() + TASKS.len() * RESULTS.len();
 
-pub(crate) const EFFECTS: [&str; 34] = [
+pub(crate) const EFFECTS: [&str; 37] = [
     "row build",
     "row build progress",
     "row build end",
@@ -58,6 +61,9 @@ pub(crate) const EFFECTS: [&str; 34] = [
     "row word",
     "speak",
     "nothing",
+    "row retry",
+    "row health",
+    "quarantined",
 ];
 
 /// What becomes of builds, leases and shards.
@@ -113,6 +119,9 @@ pub(crate) fn event(event: &Event) -> usize {
         Event::TouchSession { .. } => 9,
         Event::SessionPrepared { .. } => 10,
         Event::EndSession { .. } => 11,
+        Event::Retry(_) => 12,
+        Event::Quarantine { .. } => 13,
+        Event::Lift(_) => 14,
         Event::TaskEnded { task: of, result, .. } => {
             PLAIN.len() + task(of) * RESULTS.len() + self::result(result)
         }
@@ -166,6 +175,8 @@ pub(crate) fn row(row: &Row) -> usize {
         Row::SessionEnd { .. } => 19,
         Row::Try(_) => 30,
         Row::Word { .. } => 31,
+        Row::Retry { .. } => 34,
+        Row::Health { .. } => 35,
     }
 }
 
@@ -182,6 +193,7 @@ pub(crate) fn action(action: &Action) -> usize {
         Action::Prepare(_) => 28,
         Action::SessionChanged(_) => 29,
         Action::Speak => 32,
+        Action::Quarantined(_) => 36,
     }
 }
 

@@ -3,7 +3,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,6 +31,8 @@ use crate::{
 pub(crate) struct Machine {
     pub(crate) name: MachineName,
     pub(crate) host_types: Vec<HostType>,
+    /// Every command fails on it.
+    sick: AtomicBool,
     disk: Mutex<Disk>,
     process: Mutex<Option<Arc<Process>>>,
     pub(crate) network: Mutex<Network>,
@@ -122,6 +127,7 @@ impl Machine {
         Arc::new(Self {
             name,
             host_types,
+            sick: AtomicBool::new(false),
             disk: Mutex::default(),
             process: Mutex::default(),
             network: Mutex::default(),
@@ -164,6 +170,11 @@ impl Machine {
         });
         *lock(&self.process) = Some(Arc::clone(&process));
         process
+    }
+
+    /// From now on every command fails on it, or none for that reason.
+    pub(crate) fn sicken(&self, sick: bool) {
+        self.sick.store(sick, Ordering::Relaxed);
     }
 
     /// The buildlet's process ends at once; what it ran ends with it.
@@ -362,6 +373,8 @@ impl Process {
             self.world.context.judge.broken(Invariant::Truth, format!("{what}, on {}", self.machine.name));
             Script::default()
         });
+        let script =
+            if self.machine.sick.load(Ordering::Relaxed) { self.spoil(spec, &script) } else { script };
         self.judge_start(lease, id, &script);
         {
             let mut disk = lock(&self.machine.disk);
@@ -373,6 +386,17 @@ impl Process {
         let process = Arc::clone(self);
         self.tasks.job("exec", async move { process.run(exec, script).await });
         Ok(())
+    }
+
+    /// What a command does on a sick machine.
+    fn spoil(&self, spec: &ExecSpec, script: &Script) -> Script {
+        self.world.context.judge.fault(Fault::MachineSick);
+        let build = spec.environment.iter().find(|(name, _)| name == "FARMER_BUILD");
+        if let Some(number) = build.and_then(|(_, number)| number.parse().ok()) {
+            self.world.truth.harm(number);
+        }
+        let output = Bytes::from_static(b"cc: broken\n");
+        Script { output, millis: script.millis.min(500), how: How::Exited(1) }
     }
 
     /// What must hold when a command starts.

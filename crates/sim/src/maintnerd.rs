@@ -31,7 +31,7 @@ struct Inner {
     /// Another history has another number.
     history: u64,
     mutations: Vec<Mutation>,
-    results: BTreeMap<u64, BuildResult>,
+    results: BTreeMap<(u64, u32), BuildResult>,
 }
 
 impl Log {
@@ -65,17 +65,18 @@ impl Log {
     }
 
     pub(crate) fn result(&self, build: BuildNumber) -> Option<BuildResult> {
-        lock(&self.inner).results.get(&build.0).cloned()
+        let inner = lock(&self.inner);
+        inner.results.range((build.0, 0)..=(build.0, u32::MAX)).next_back().map(|(_, result)| result.clone())
     }
 
     /// How a result is taken; the error is what is wrong with it.
     fn append(&self, result: BuildResult) -> Result<(), String> {
         let mut inner = lock(&self.inner);
-        match inner.results.get(&result.build) {
+        match inner.results.get(&(result.build, result.attempt)) {
             Some(before) if *before == result => Ok(()),
             Some(before) => Err(format!("build {} was reported twice: {before:?}, {result:?}", result.build)),
             None => {
-                inner.results.insert(result.build, result);
+                inner.results.insert((result.build, result.attempt), result);
                 inner.mutations.push(Mutation::default());
                 drop(inner);
                 self.grown.notify_waiters();

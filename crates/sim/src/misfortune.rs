@@ -15,6 +15,9 @@ use crate::{
     world::World,
 };
 
+/// How long a machine is sick at least: long enough to be given work.
+const SICK: Duration = Duration::from_mins(2);
+
 /// Starts all episodes of a world.
 pub(crate) fn begin(world: &Arc<World>, seed: u64, within: Duration) {
     let mut rng = Rng::new(seed ^ 0x0062_6164);
@@ -57,6 +60,11 @@ async fn episode(world: Arc<World>, fault: Fault, machine: Arc<Machine>, lasts: 
             if let Some(process) = machine.process() {
                 process.drain();
             }
+        }
+        Fault::MachineSick => {
+            machine.sicken(true);
+            tokio::time::sleep(lasts.max(SICK)).await;
+            machine.sicken(false);
         }
         Fault::CoordinatorKilled | Fault::CoordinatorRestarted => strike(&world, fault),
         Fault::SnapshotVanished => vanish(&world, number).await,
@@ -132,6 +140,7 @@ pub(crate) fn end(world: &Arc<World>) {
     world.context.set_weather(|weather| *weather = Weather::default());
     for machine in &world.machines {
         lock(&machine.network).cut = false;
+        machine.sicken(false);
         let broken = machine.process().is_some_and(|process| !process.status().broken.is_empty());
         if broken {
             machine.replace();

@@ -195,3 +195,38 @@ pub(crate) async fn cancel(world: Arc<World>, seed: u64, within: Duration) {
         }
     }
 }
+
+/// Asks for builds again that have ended, some of them good.
+pub(crate) async fn retry(world: Arc<World>, seed: u64, within: Duration) {
+    let mut rng = Rng::new(seed ^ 0x7265_7472);
+    for _ in 0..rng.between(1, 6) {
+        tokio::time::sleep(Duration::from_millis(rng.between(1, within.as_millis() as u64 / 3))).await;
+        let number = BuildNumber(rng.between(1, lock(&world.tables).builds() as u64 + 1));
+        let mut found = lock(&world.tables).retryable(number, "somebody asked");
+        if let Some(retry) = found.as_mut().filter(|_| rng.once_in(2)) {
+            retry.only = lock(&world.tables).not_passed(number);
+        }
+        if let (Some(retry), Some(coordinator)) = (found, world.seat.coordinator()) {
+            let _ = coordinator.tell(Event::Retry(Box::new(retry))).await;
+        }
+    }
+}
+
+/// Looks after machines that are in quarantine, and now and then puts one there.
+pub(crate) async fn look_after(world: Arc<World>, seed: u64) {
+    let mut rng = Rng::new(seed ^ 0x6f70_6572);
+    loop {
+        tokio::time::sleep(Duration::from_secs(rng.between(20, 120))).await;
+        let sick: Vec<_> = lock(&world.quarantined).iter().cloned().collect();
+        let Some(coordinator) = world.seat.coordinator() else { continue };
+        for machine in sick {
+            let _ = coordinator.tell(Event::Lift(machine)).await;
+        }
+        if rng.once_in(6) {
+            let all = world.machines.len() as u64;
+            let machine = world.machines[rng.between(0, all) as usize].name.clone();
+            let reason = "somebody looks at it".to_owned();
+            let _ = coordinator.tell(Event::Quarantine { machine, reason }).await;
+        }
+    }
+}

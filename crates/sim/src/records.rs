@@ -9,10 +9,10 @@ use std::{
 use api::maintpb::BuildResult;
 use async_trait::async_trait;
 use coordinator::{
-    core::{Restored, Row, SnapshotKey, Word},
+    core::{Restored, Retry, Row, SnapshotKey, Word},
     ports::{Found, KnownBuilds, Outcomes, Records, RecordsError, Refs, Unsaid, Words},
 };
-use types::{AttemptId, BuilderName, CommitHash, RepositoryName, Timestamp};
+use types::{AttemptId, BuilderName, CommitHash, MachineName, RepositoryName, Timestamp};
 use uuid::Uuid;
 
 use crate::{
@@ -92,7 +92,7 @@ impl Records for SimRecords {
     async fn outbox(&self, limit: usize) -> Result<Vec<BuildResult>, RecordsError> {
         let found = self.look(|tables| {
             let rows = tables.outbox.iter().take(limit);
-            rows.filter_map(|id| Some(result(*id, tables.ends.get(&id.build)?))).collect()
+            rows.filter_map(|id| Some(result(*id, tables.end_of(*id)?))).collect()
         });
         Ok(found.await)
     }
@@ -111,6 +111,15 @@ impl Records for SimRecords {
             }
         }
         Ok(())
+    }
+
+    async fn victims(
+        &self,
+        machine: &MachineName,
+        since: Timestamp,
+        reason: &str,
+    ) -> Result<Vec<Retry>, RecordsError> {
+        Ok(self.look(|tables| tables.victims(machine, since, reason)).await)
     }
 }
 

@@ -152,15 +152,15 @@ impl World {
             return Some(format!("a vote on {commit} for what {} was tried for", set.commit));
         }
         let tables = lock(&self.tables);
-        let outcome =
-            |build: &coordinator::core::TryBuild| tables.ends.get(&build.number).map(|end| end.outcome);
-        let outcomes: Vec<Option<Outcome>> = set.builds.iter().map(outcome).collect();
-        let is_failure =
-            |outcome: &Option<Outcome>| matches!(outcome, Some(Outcome::Failed | Outcome::TimedOut));
-        let is_fine = |outcome: &Option<Outcome>| matches!(outcome, Some(Outcome::Passed | Outcome::Skipped));
-        let right = match value {
-            1 => outcomes.iter().all(is_fine) && !outcomes.is_empty(),
-            _ => outcomes.iter().any(is_failure) && outcomes.iter().all(Option::is_some),
+        // One that was begun again has ended more than once.
+        let outcomes: Vec<Vec<Outcome>> =
+            set.builds.iter().map(|build| tables.ends_of(build.number)).collect();
+        let ever = |of: [Outcome; 2]| move |ends: &Vec<Outcome>| ends.iter().any(|end| of.contains(end));
+        let right = if value == 1 {
+            outcomes.iter().all(ever([Outcome::Passed, Outcome::Skipped])) && !outcomes.is_empty()
+        } else {
+            let failed = outcomes.iter().any(ever([Outcome::Failed, Outcome::TimedOut]));
+            failed && outcomes.iter().all(|ends| !ends.is_empty())
         };
         (!right).then(|| format!("a vote of {value:+} on {commit}, whose builds ended {outcomes:?}"))
     }

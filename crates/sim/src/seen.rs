@@ -138,6 +138,8 @@ impl Witness for Seen {
                 judge.note(&self.world.context, || format!("      {}", told(action)));
             }
         }
+        let quarantined = state.machines().filter(|machine| !machine.quarantine.is_empty());
+        *lock(&self.world.quarantined) = quarantined.map(|machine| machine.info.name.clone()).collect();
         self.check_effects(effects);
         self.check_state(state);
     }
@@ -175,6 +177,7 @@ impl Inner {
                 };
                 (Item::Build(*number), to)
             }
+            Row::Retry { number, .. } => (Item::Build(*number), 1),
             Row::BuildEnd(end) => (Item::Build(end.attempt.build), kinds::build_end(end.outcome)),
             Row::Lease(lease) => (Item::Lease(lease.id), kinds::lease_stage(&lease.task)),
             Row::LeaseEnd { id, reason, .. } => (Item::Lease(*id), kinds::lease_over(reason)),
@@ -199,10 +202,9 @@ fn describe(kind: usize, event: &Event) -> String {
         Event::Connected(arrival) => {
             write!(text, " {} with {:?}", arrival.info.name, arrival.lease.map(|l| l.1))
         }
-        Event::Disconnected { machine, .. } => write!(text, " {machine}"),
         Event::TaskEnded { lease, task, result } => {
             let why = match result {
-                TaskResult::Fault { reason } | TaskResult::Command { reason, .. } => reason.as_str(),
+                TaskResult::Fault { reason, .. } | TaskResult::Command { reason, .. } => reason.as_str(),
                 _ => "",
             };
             write!(
@@ -217,6 +219,10 @@ fn describe(kind: usize, event: &Event) -> String {
         Event::CreateSession(new) => write!(text, " {} of {}", new.id, new.owner),
         Event::TouchSession { name, .. } | Event::EndSession { name, .. } => write!(text, " {name}"),
         Event::SessionPrepared { lease, result } => write!(text, " under {lease} {result:?}"),
+        Event::Retry(retry) => write!(text, " {}", retry.row.number),
+        Event::Disconnected { machine, .. } | Event::Quarantine { machine, .. } | Event::Lift(machine) => {
+            write!(text, " {machine}")
+        }
         Event::DropSnapshots(_) | Event::Tick => Ok(()),
     };
     text

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use coordinator::{
     core::{
-        AttemptRow, BuildEnd, BuildKey, BuildRow, ExecRow, Lease, MachineInfo, Restored, RestoredBuild, Row,
-        Session, Shard, SnapshotKey, StepRecord, TrySet, Word,
+        AttemptRow, BuildEnd, BuildKey, BuildRow, Doubt, ExecRow, Health, Lease, MachineInfo, Restored,
+        RestoredBuild, RestoredMachine, Retry, Row, Session, Shard, ShardState, SnapshotKey, StepRecord,
+        TrySet, Word,
     },
     ports::{KnownBuilds, Outcomes, Refs, Unsaid},
 };
 use types::{
-    AttemptId, BuildNumber, BuilderName, CommitHash, ExecId, LeaseId, MachineName, SessionId, Timestamp,
+    AttemptId, BuildNumber, BuilderName, CommitHash, ExecId, LeaseId, MachineName, Outcome, SessionId,
+    Timestamp,
 };
 use uuid::Uuid;
 
@@ -23,6 +25,9 @@ struct Progress {
     attempts: u32,
     faults: u32,
     preempted: u32,
+    earlier: u32,
+    doubt: Option<Box<Doubt>>,
+    only: Vec<String>,
     waiting_since: Timestamp,
     resting_until: Option<Timestamp>,
     last_fault: String,
@@ -31,7 +36,15 @@ struct Progress {
 impl Progress {
     fn of(row: &Row) -> Self {
         let Row::BuildProgress {
-            attempts, faults, preempted, waiting_since, resting_until, last_fault, ..
+            attempts,
+            faults,
+            preempted,
+            earlier,
+            doubt,
+            waiting_since,
+            resting_until,
+            last_fault,
+            ..
         } = row
         else {
             return Self::default();
@@ -40,6 +53,9 @@ impl Progress {
             attempts: *attempts,
             faults: *faults,
             preempted: *preempted,
+            earlier: *earlier,
+            doubt: doubt.clone(),
+            only: Vec::new(),
             waiting_since: *waiting_since,
             resting_until: *resting_until,
             last_fault: last_fault.clone(),
@@ -54,12 +70,14 @@ pub(crate) struct Tables {
     active: BTreeSet<BuildNumber>,
     keys: BTreeMap<BuildKey, BuildNumber>,
     pub(crate) ends: BTreeMap<BuildNumber, BuildEnd>,
+    /// Ends of attempts after which a build was begun again.
+    past: BTreeMap<AttemptId, BuildEnd>,
     attempts: BTreeMap<AttemptId, AttemptRow>,
     shards: BTreeMap<(AttemptId, u32), Shard>,
     steps: BTreeMap<(AttemptId, u32), StepRecord>,
     leases: BTreeMap<LeaseId, Lease>,
     execs: BTreeMap<ExecId, ExecRow>,
-    machines: BTreeMap<MachineName, (MachineInfo, Timestamp)>,
+    machines: BTreeMap<MachineName, RestoredMachine>,
     snapshots: BTreeMap<SnapshotKey, (u64, Timestamp)>,
     sessions: BTreeMap<SessionId, Session>,
     /// Sessions that are over.
@@ -85,10 +103,19 @@ impl Tables {
             Row::Build(row) => return self.build(row),
             Row::BuildProgress { number, .. } => {
                 if let Some(entry) = self.builds.get_mut(number) {
-                    entry.1 = Progress::of(row);
+                    let only = std::mem::take(&mut entry.1.only);
+                    entry.1 = Progress { only, ..Progress::of(row) };
                 }
             }
             Row::BuildEnd(end) => return self.end(end),
+            Row::Retry { number, attempts, at, only, .. } => {
+                return self.retry((*number, *attempts), *at, only);
+            }
+            Row::Health { machine, health, quarantine } => {
+                if let Some(known) = self.machines.get_mut(machine) {
+                    (known.health, known.quarantine) = (*health, quarantine.clone());
+                }
+            }
             Row::Attempt(row) => {
                 self.attempts.insert(row.id, row.clone());
             }
@@ -110,9 +137,7 @@ impl Tables {
                     return Err((Invariant::Once, format!("step {index} of {attempt} was written twice")));
                 }
             }
-            Row::Machine(info, since) => {
-                self.machines.insert(info.name.clone(), (info.clone(), *since));
-            }
+            Row::Machine(info, since) => self.machine(info, *since),
             Row::Snapshot(key, bytes, at) => {
                 self.snapshots.insert(key.clone(), (*bytes, *at));
             }
@@ -175,7 +200,53 @@ impl Tables {
             return Err((Invariant::Once, format!("build {number} ended and was never accepted")));
         }
         self.ends.insert(number, end.clone());
-        self.outbox.insert(AttemptId { build: number, attempt: end.attempt.attempt.max(1) });
+        self.outbox.insert(reported(end.attempt));
+        Ok(())
+    }
+
+    fn machine(&mut self, info: &MachineInfo, since: Timestamp) {
+        let known = self.machines.entry(info.name.clone()).or_insert_with(|| RestoredMachine {
+            info: info.clone(),
+            since,
+            health: Health::default(),
+            quarantine: String::new(),
+        });
+        (known.info, known.since) = (info.clone(), since);
+    }
+
+    /// The end of an attempt that is to be reported.
+    pub(crate) fn end_of(&self, id: AttemptId) -> Option<&BuildEnd> {
+        let last = self.ends.get(&id.build).filter(|end| reported(end.attempt) == id);
+        last.or_else(|| self.past.get(&id))
+    }
+
+    /// How a build has ended, each time that it did.
+    pub(crate) fn ends_of(&self, number: BuildNumber) -> Vec<Outcome> {
+        let id = |attempt| AttemptId { build: number, attempt };
+        let past = self.past.range(id(0)..=id(u32::MAX)).map(|(_, end)| end.outcome);
+        past.chain(self.ends.get(&number).map(|end| end.outcome)).collect()
+    }
+
+    fn retry(
+        &mut self,
+        (number, attempts): (BuildNumber, u32),
+        at: Timestamp,
+        only: &[String],
+    ) -> Result<(), Broken> {
+        // A repeat of what follows from it is fine, too.
+        match self.ends.remove(&number) {
+            Some(end) => {
+                self.past.insert(reported(end.attempt), end);
+            }
+            None if self.active.contains(&number) => {}
+            None => return Err((Invariant::Once, format!("build {number} is begun again and never ended"))),
+        }
+        self.active.insert(number);
+        if let Some(entry) = self.builds.get_mut(&number) {
+            let only = only.to_vec();
+            entry.1 =
+                Progress { attempts, earlier: attempts, only, waiting_since: at, ..Progress::default() };
+        }
         Ok(())
     }
 
@@ -197,6 +268,9 @@ impl Tables {
                 attempts: progress.attempts,
                 faults: progress.faults,
                 preempted: progress.preempted,
+                earlier: progress.earlier,
+                doubt: progress.doubt.clone(),
+                only: progress.only.clone(),
                 waiting_since: progress.waiting_since,
                 resting_until: progress.resting_until,
                 last_fault: progress.last_fault.clone(),
@@ -265,6 +339,41 @@ impl Tables {
             .collect()
     }
 
+    /// A build that has ended, to be begun again.
+    pub(crate) fn retryable(&self, number: BuildNumber, reason: &str) -> Option<Retry> {
+        let end = self.ends.get(&number)?;
+        let (row, _) = self.builds.get(&number)?;
+        let does_something = !row.plan.make.is_empty() || row.plan.tests.is_some();
+        let attempts = end.attempt.attempt;
+        let retry = Retry { row: row.clone(), attempts, only: Vec::new(), reason: reason.to_owned() };
+        does_something.then_some(retry)
+    }
+
+    /// The tests that have not passed in the last attempt of a build.
+    pub(crate) fn not_passed(&self, number: BuildNumber) -> Vec<String> {
+        let Some(end) = self.ends.get(&number) else { return Vec::new() };
+        let shards = self.shards.range((end.attempt, 0)..=(end.attempt, u32::MAX)).map(|(_, shard)| shard);
+        let rest = shards.filter(|shard| shard.state != ShardState::Ended(Outcome::Passed));
+        rest.flat_map(|shard| shard.tests.iter().cloned()).collect()
+    }
+
+    /// Builds that failed on this machine and on no other.
+    pub(crate) fn victims(&self, machine: &MachineName, since: Timestamp, reason: &str) -> Vec<Retry> {
+        let red = |outcome: Outcome| matches!(outcome, Outcome::Failed | Outcome::TimedOut);
+        let is_victim = |end: &BuildEnd| {
+            let earlier = self.builds.get(&end.attempt.build).map_or(0, |(_, progress)| progress.earlier);
+            let first = AttemptId { attempt: 0, ..end.attempt };
+            let steps = self.steps.range((first, 0)..=(end.attempt, u32::MAX));
+            let steps = steps.filter(|((id, _), _)| id.attempt > earlier).map(|(_, step)| step);
+            let failed: Vec<_> = steps.filter(|step| red(step.outcome)).collect();
+            red(end.outcome)
+                && !failed.is_empty()
+                && failed.iter().all(|step| step.machine.as_ref() == Some(machine) && step.ended >= since)
+        };
+        let victims = self.ends.values().filter(|end| is_victim(end)).take(50);
+        victims.filter_map(|end| self.retryable(end.attempt.build, reason)).collect()
+    }
+
     pub(crate) fn number(&self, key: &BuildKey) -> Option<BuildNumber> {
         self.keys.get(key).copied()
     }
@@ -284,4 +393,9 @@ impl Tables {
     pub(crate) fn builds(&self) -> usize {
         self.builds.len()
     }
+}
+
+/// As which attempt an end is reported: of a build that ended before its first, as that.
+fn reported(id: AttemptId) -> AttemptId {
+    AttemptId { attempt: id.attempt.max(1), ..id }
 }

@@ -22,6 +22,7 @@ pub(crate) const TEST_MILLIS: u64 = 180_000;
 pub(crate) struct Truth {
     execs: Mutex<BTreeMap<ExecId, Started>>,
     cancelled: Mutex<BTreeSet<BuildNumber>>,
+    harmed: Mutex<BTreeSet<BuildNumber>>,
 }
 
 /// A command that was started.
@@ -77,11 +78,18 @@ impl Truth {
         lock(&self.cancelled).insert(number);
     }
 
+    /// A command of a build failed by the fault of its machine.
+    pub(crate) fn harm(&self, number: BuildNumber) {
+        lock(&self.harmed).insert(number);
+    }
+
     /// What is wrong with the end of a build, if something is.
     pub(crate) fn wrong_end(&self, end: &BuildEnd, tree: &Tree, faults: bool) -> Option<String> {
         let right = match end.outcome {
             Outcome::Cancelled => lock(&self.cancelled).contains(&end.attempt.build),
             Outcome::Infrastructure => faults,
+            // Where nothing else ran it, nobody can know better.
+            Outcome::Failed if lock(&self.harmed).contains(&end.attempt.build) => true,
             outcome => allowed(tree, end.key.builder.as_str()).contains(&outcome),
         };
         let what =

@@ -45,6 +45,8 @@ pub(crate) struct World {
     pub(crate) vanishing: Mutex<bool>,
     /// Builds that were accepted at once: their callers were told their numbers.
     pub(crate) promised: Mutex<Vec<BuildNumber>>,
+    /// Machines that are in quarantine now.
+    pub(crate) quarantined: Mutex<Vec<MachineName>>,
 }
 
 const FARM: &str = r#"
@@ -96,6 +98,7 @@ impl World {
             only_tip: Mutex::default(),
             vanishing: Mutex::default(),
             promised: Mutex::default(),
+            quarantined: Mutex::default(),
         })
     }
 

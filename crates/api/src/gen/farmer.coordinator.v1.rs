@@ -1418,7 +1418,8 @@ pub struct Machine {
     /// Its first host type.
     #[prost(string, tag = "2")]
     pub host_type: ::prost::alloc::string::String,
-    /// idle, leased, cleaning, broken, draining or lost.
+    /// idle, leased, cleaning, broken, quarantined, draining, suspected (it rests until it is known whether it or a commit is to
+    /// blame) or lost.
     #[prost(string, tag = "3")]
     pub state: ::prost::alloc::string::String,
     /// What it works on, for example `48213.1.7`; empty when idle.
@@ -3772,6 +3773,29 @@ pub mod gomote_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Puts a machine in quarantine.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct QuarantineMachineRequest {
+    /// The machine.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Why, for whoever looks at its page.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// It takes no work.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct QuarantineMachineResponse {}
+/// Lifts a quarantine.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LiftQuarantineRequest {
+    /// The machine.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+/// It takes work.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LiftQuarantineResponse {}
 /// A machine asks for a certificate.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EnrollRequest {
@@ -4781,6 +4805,68 @@ pub mod machine_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Puts a machine in quarantine: it takes no work until that is lifted, and what it does is begun elsewhere. The farm does
+        /// the same to a machine where things fail that pass elsewhere. NOT_FOUND (UNKNOWN_MACHINE).
+        pub async fn quarantine_machine(
+            &mut self,
+            request: impl tonic::IntoRequest<super::QuarantineMachineRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::QuarantineMachineResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.coordinator.v1.MachineService/QuarantineMachine",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "farmer.coordinator.v1.MachineService",
+                        "QuarantineMachine",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lifts a quarantine: the machine takes work, and what is held against it is forgotten. Succeeds if there is none.
+        /// NOT_FOUND (UNKNOWN_MACHINE).
+        pub async fn lift_quarantine(
+            &mut self,
+            request: impl tonic::IntoRequest<super::LiftQuarantineRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::LiftQuarantineResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.coordinator.v1.MachineService/LiftQuarantine",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "farmer.coordinator.v1.MachineService",
+                        "LiftQuarantine",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -4861,6 +4947,24 @@ pub mod machine_service_server {
             request: tonic::Request<super::ListReleasesRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListReleasesResponse>,
+            tonic::Status,
+        >;
+        /// Puts a machine in quarantine: it takes no work until that is lifted, and what it does is begun elsewhere. The farm does
+        /// the same to a machine where things fail that pass elsewhere. NOT_FOUND (UNKNOWN_MACHINE).
+        async fn quarantine_machine(
+            &self,
+            request: tonic::Request<super::QuarantineMachineRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::QuarantineMachineResponse>,
+            tonic::Status,
+        >;
+        /// Lifts a quarantine: the machine takes work, and what is held against it is forgotten. Succeeds if there is none.
+        /// NOT_FOUND (UNKNOWN_MACHINE).
+        async fn lift_quarantine(
+            &self,
+            request: tonic::Request<super::LiftQuarantineRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::LiftQuarantineResponse>,
             tonic::Status,
         >;
     }
@@ -5309,6 +5413,98 @@ pub mod machine_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/farmer.coordinator.v1.MachineService/QuarantineMachine" => {
+                    #[allow(non_camel_case_types)]
+                    struct QuarantineMachineSvc<T: MachineService>(pub Arc<T>);
+                    impl<
+                        T: MachineService,
+                    > tonic::server::UnaryService<super::QuarantineMachineRequest>
+                    for QuarantineMachineSvc<T> {
+                        type Response = super::QuarantineMachineResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::QuarantineMachineRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MachineService>::quarantine_machine(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = QuarantineMachineSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/farmer.coordinator.v1.MachineService/LiftQuarantine" => {
+                    #[allow(non_camel_case_types)]
+                    struct LiftQuarantineSvc<T: MachineService>(pub Arc<T>);
+                    impl<
+                        T: MachineService,
+                    > tonic::server::UnaryService<super::LiftQuarantineRequest>
+                    for LiftQuarantineSvc<T> {
+                        type Response = super::LiftQuarantineResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::LiftQuarantineRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MachineService>::lift_quarantine(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = LiftQuarantineSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 _ => {
                     Box::pin(async move {
                         let mut response = http::Response::new(
@@ -5346,6 +5542,354 @@ pub mod machine_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "farmer.coordinator.v1.MachineService";
     impl<T> tonic::server::NamedService for MachineServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Which builds. What is set must all apply; something must be.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetryBuildsRequest {
+    /// These, however they ended; at most 1,000.
+    #[prost(uint64, repeated, tag = "1")]
+    pub numbers: ::prost::alloc::vec::Vec<u64>,
+    /// Of this builder. Without numbers: only what failed, timed out, or had a fault of the farm.
+    #[prost(string, tag = "2")]
+    pub builder: ::prost::alloc::string::String,
+    /// Of this commit, full or its first 7 digits or more.
+    #[prost(string, tag = "3")]
+    pub commit: ::prost::alloc::string::String,
+    /// Only those whose reason, or a line shown of a failure, contains this.
+    #[prost(string, tag = "4")]
+    pub matching: ::prost::alloc::string::String,
+    /// Without numbers: at most so many; 0 means 100, at most 1,000. The newest first.
+    #[prost(uint32, tag = "5")]
+    pub limit: u32,
+    /// Only say which.
+    #[prost(bool, tag = "6")]
+    pub dry_run: bool,
+    /// Why, and for whom; kept with the build.
+    #[prost(string, tag = "7")]
+    pub reason: ::prost::alloc::string::String,
+    /// Run only the tests that have not passed in the last attempt: what the others came to stands. All are run where none was
+    /// listed.
+    #[prost(bool, tag = "8")]
+    pub keep_passed: bool,
+}
+/// The builds.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RetryBuildsResponse {
+    /// Those that are begun again, or would be; without attempts.
+    #[prost(message, repeated, tag = "1")]
+    pub builds: ::prost::alloc::vec::Vec<Build>,
+    /// How many builds were looked at. Where that is 2,000, older ones were not.
+    #[prost(uint32, tag = "2")]
+    pub looked_at: u32,
+}
+/// Generated client implementations.
+pub mod retry_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Builds that have ended are begun again.
+    #[derive(Debug, Clone)]
+    pub struct RetryServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl RetryServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> RetryServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> RetryServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            RetryServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Begins builds again: each gets another attempt, what the attempts before came to is kept. One that goes on stays as it
+        /// is. Not idempotent: a build that has ended again meanwhile is begun once more. NOT_FOUND (UNKNOWN_BUILD),
+        /// INVALID_ARGUMENT (BAD_COMMIT, NO_FILTER, BAD_REQUEST).
+        pub async fn retry_builds(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RetryBuildsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RetryBuildsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/farmer.coordinator.v1.RetryService/RetryBuilds",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("farmer.coordinator.v1.RetryService", "RetryBuilds"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod retry_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with RetryServiceServer.
+    #[async_trait]
+    pub trait RetryService: std::marker::Send + std::marker::Sync + 'static {
+        /// Begins builds again: each gets another attempt, what the attempts before came to is kept. One that goes on stays as it
+        /// is. Not idempotent: a build that has ended again meanwhile is begun once more. NOT_FOUND (UNKNOWN_BUILD),
+        /// INVALID_ARGUMENT (BAD_COMMIT, NO_FILTER, BAD_REQUEST).
+        async fn retry_builds(
+            &self,
+            request: tonic::Request<super::RetryBuildsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RetryBuildsResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Builds that have ended are begun again.
+    #[derive(Debug)]
+    pub struct RetryServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> RetryServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for RetryServiceServer<T>
+    where
+        T: RetryService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/farmer.coordinator.v1.RetryService/RetryBuilds" => {
+                    #[allow(non_camel_case_types)]
+                    struct RetryBuildsSvc<T: RetryService>(pub Arc<T>);
+                    impl<
+                        T: RetryService,
+                    > tonic::server::UnaryService<super::RetryBuildsRequest>
+                    for RetryBuildsSvc<T> {
+                        type Response = super::RetryBuildsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RetryBuildsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RetryService>::retry_builds(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RetryBuildsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for RetryServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "farmer.coordinator.v1.RetryService";
+    impl<T> tonic::server::NamedService for RetryServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

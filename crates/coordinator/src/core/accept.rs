@@ -1,7 +1,5 @@
 //! Work comes in, and is called off.
 
-use std::sync::Arc;
-
 use types::{AttemptId, BuildNumber, Outcome};
 
 use super::{Accept, Action, Build, BuildEnd, BuildRow, NewBuild, Progress, Row, turn::Turn};
@@ -40,32 +38,14 @@ impl Turn<'_> {
         }
         let number = BuildNumber(self.state.next_build);
         self.state.next_build += 1;
-        self.save(Row::Build(Box::new(BuildRow::new(number, &new, self.now))));
+        let row = BuildRow::new(number, &new, self.now);
+        self.save(Row::Build(Box::new(row.clone())));
         if let Some((outcome, reason)) = new.verdict {
             self.end_at_once(number, new.key, new.is_try, (outcome, reason));
             return number;
         }
         self.state.keys.insert(new.key.clone(), number);
-        let build = Build {
-            number,
-            key: new.key,
-            plan: Arc::clone(&new.plan),
-            snapshot_base: new.snapshot_base,
-            subject: new.subject,
-            author: new.author.into(),
-            git_ref: new.git_ref.into(),
-            class: new.class,
-            is_try: new.is_try,
-            commit_time: new.commit_time,
-            created: self.now,
-            attempts: 0,
-            faults: 0,
-            preempted: 0,
-            waiting_since: self.now,
-            last_fault: String::new(),
-            progress: Progress::Queued,
-            spot: super::queue::Spot::Out,
-        };
+        let build = Build::new(row, Progress::Queued);
         self.state.builds.insert(number, Box::new(build));
         self.changed(number);
         number
@@ -78,7 +58,7 @@ impl Turn<'_> {
         is_try: bool,
         verdict: (Outcome, String),
     ) {
-        self.state.recent.push(key.clone(), number);
+        self.state.recent.push(key.clone(), number, 0);
         let end = BuildEnd {
             attempt: AttemptId { build: number, attempt: 0 },
             key,

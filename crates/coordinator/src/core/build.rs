@@ -8,7 +8,7 @@ use types::{
     RepositoryName, Timestamp,
 };
 
-use super::{Plan, queue::Spot};
+use super::{BuildRow, Doubt, Plan, queue::Spot};
 
 /// After so many helpers of an attempt that could not begin no further one is asked for.
 pub(super) const HELPER_FAULTS: u32 = 3;
@@ -75,6 +75,12 @@ pub struct Build {
     pub faults: u32,
     /// How often it lost its main machine to what is more urgent.
     pub preempted: u32,
+    /// Attempts begun before it was last asked for again.
+    pub earlier: u32,
+    /// Its make step failed once and is or was made again.
+    pub doubt: Option<Box<Doubt>>,
+    /// The tests that are run; all if it is empty, or if none of them is listed.
+    pub only: Box<[String]>,
     /// Since when it waits, when it does.
     pub waiting_since: Timestamp,
     /// How the attempt before ended, in words; empty before the first fault.
@@ -235,6 +241,33 @@ impl Class {
 }
 
 impl Build {
+    /// A build as it was accepted.
+    pub(super) fn new(row: BuildRow, progress: Progress) -> Self {
+        Self {
+            number: row.number,
+            key: row.key,
+            plan: row.plan,
+            snapshot_base: row.snapshot_base,
+            subject: row.subject,
+            author: row.author.into(),
+            git_ref: row.git_ref.into(),
+            class: row.class,
+            is_try: row.is_try,
+            commit_time: row.commit_time,
+            created: row.created,
+            attempts: 0,
+            faults: 0,
+            preempted: 0,
+            earlier: 0,
+            doubt: None,
+            only: Box::default(),
+            waiting_since: row.created,
+            last_fault: String::new(),
+            progress,
+            spot: Spot::Out,
+        }
+    }
+
     /// The attempt that runs.
     pub fn attempt(&self) -> Option<&Attempt> {
         match &self.progress {

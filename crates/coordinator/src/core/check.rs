@@ -140,6 +140,15 @@ impl State {
             let away = machine.connection.is_none() && machine.lease.is_some();
             let known = self.away.due(name) == Some(machine.lost_at);
             ensure(away == known, || format!("`{name}` is away and no clock runs, or the reverse"))?;
+            let rests = self.suspected.due(name).is_some();
+            ensure(machine.suspected == rests, || {
+                format!("`{name}` rests and no clock runs, or the reverse")
+            })?;
+            // A person may go on to look for what is wrong with it.
+            let works = machine.lease.is_some_and(|id| self.leases.contains_key(&id));
+            ensure(!works || machine.quarantine.is_empty(), || {
+                format!("`{name}` is in quarantine and works on a build")
+            })?;
             for host in &machine.info.host_types {
                 let idle = self.fleet.is_idle(host, machine);
                 ensure(idle == machine.is_idle(), || {
@@ -152,7 +161,7 @@ impl State {
 
     fn check_build(&self, build: &Build) -> Result<(), String> {
         let number = build.number;
-        let tried = build.faults + build.preempted + 1;
+        let tried = build.earlier + build.faults + build.preempted + u32::from(build.doubt.is_some()) + 1;
         ensure(build.attempts <= tried, || {
             "an attempt that neither a fault nor a preemption explains".to_owned()
         })?;

@@ -9,8 +9,8 @@ use types::{
 use uuid::Uuid;
 
 use super::{
-    Attempt, BuildKey, Class, Connection, Lease, MachineInfo, NewBuild, Plan, Preparation, RefMove,
-    SeenCommit, Session, Shard, SnapshotKey, Stage, StepRecord, Task, TrySet, Word,
+    Attempt, BuildKey, Class, Connection, Doubt, Health, Lease, MachineInfo, NewBuild, Plan, Preparation,
+    RefMove, SeenCommit, Session, Shard, SnapshotKey, Stage, StepRecord, Task, TrySet, Word,
 };
 
 /// What one step wants, in the order in which it must happen: all rows, then all actions.
@@ -37,6 +37,10 @@ pub enum Row {
         faults: u32,
         /// How often it made room for what is more urgent.
         preempted: u32,
+        /// Attempts begun before it was last asked for again.
+        earlier: u32,
+        /// Its make step failed once.
+        doubt: Option<Box<Doubt>>,
         /// Since when it waits.
         waiting_since: Timestamp,
         /// Until when it rests after a fault.
@@ -48,6 +52,19 @@ pub enum Row {
     },
     /// A build ended.
     BuildEnd(BuildEnd),
+    /// A build that had ended goes on.
+    Retry {
+        /// The build.
+        number: BuildNumber,
+        /// Attempts begun before.
+        attempts: u32,
+        /// When.
+        at: Timestamp,
+        /// The tests that are run, if not all.
+        only: Vec<String>,
+        /// Why, and for whom.
+        reason: String,
+    },
     /// An attempt, as it is now.
     Attempt(AttemptRow),
     /// A shard, as it is now.
@@ -69,6 +86,15 @@ pub enum Row {
     Step(AttemptId, u32, StepRecord),
     /// A machine connected or was lost.
     Machine(MachineInfo, Timestamp),
+    /// What became of a machine's last commands, and whether it takes work.
+    Health {
+        /// The machine.
+        machine: MachineName,
+        /// What became of them.
+        health: Health,
+        /// Why it takes no work; empty if it does.
+        quarantine: String,
+    },
     /// A snapshot is stored, whole.
     Snapshot(SnapshotKey, u64, Timestamp),
     /// A snapshot cannot be used.
@@ -246,6 +272,8 @@ pub enum Action {
     Changed(BuildNumber),
     /// A build has ended: its result is in the outbox.
     Ended(BuildEnd),
+    /// A machine is in quarantine: what ended by its fault is to be begun again.
+    Quarantined(MachineName),
 }
 
 /// A task with all that is needed to do it.
@@ -282,6 +310,8 @@ impl Row {
                 | Self::Fence(_)
                 | Self::BuildEnd(_)
                 | Self::Build(_)
+                | Self::Retry { .. }
+                | Self::Health { .. }
                 | Self::Snapshot(..)
                 | Self::Cursor(_)
                 | Self::Session(_)
@@ -295,7 +325,14 @@ impl Row {
 impl Action {
     /// Whether it must not happen before all rows are durable, even those that are no intents.
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::EndLease { .. } | Self::Reply { .. } | Self::Ended(_) | Self::RemoveSnapshot(_))
+        matches!(
+            self,
+            Self::EndLease { .. }
+                | Self::Reply { .. }
+                | Self::Ended(_)
+                | Self::RemoveSnapshot(_)
+                | Self::Quarantined(_)
+        )
     }
 }
 

@@ -8,7 +8,9 @@ use types::{
 };
 use uuid::Uuid;
 
-use super::{BuildKey, Class, Connection, MachineInfo, NewSession, Plan, Ready, SnapshotKey, Task, TryNews};
+use super::{
+    BuildKey, Class, Connection, MachineInfo, NewSession, Plan, Ready, Retry, SnapshotKey, Task, TryNews,
+};
 
 /// When a step happens, and what new names are made from.
 #[derive(Debug, Clone, Copy)]
@@ -90,6 +92,17 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A build that has ended is to be begun again.
+    Retry(Box<Retry>),
+    /// A person says that a machine is to take no work.
+    Quarantine {
+        /// The machine.
+        machine: MachineName,
+        /// Why.
+        reason: String,
+    },
+    /// A person says that a machine is sound.
+    Lift(MachineName),
     /// Time has passed.
     Tick,
 }
@@ -219,6 +232,8 @@ pub enum TaskResult {
     Fault {
         /// Why.
         reason: String,
+        /// The machine could not, and not the network, the store or whoever else is asked.
+        of_machine: bool,
     },
 }
 

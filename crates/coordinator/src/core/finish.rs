@@ -52,7 +52,7 @@ impl Turn<'_> {
     }
 
     /// Ends everything that an attempt has going on, and notes how it ended.
-    fn close_attempt(&mut self, number: BuildNumber, outcome: Outcome, reason: &str) {
+    pub(super) fn close_attempt(&mut self, number: BuildNumber, outcome: Outcome, reason: &str) {
         let now = self.now;
         let Some(build) = self.state.builds.get(&number) else { return };
         let id = build.attempt_id();
@@ -101,11 +101,16 @@ impl Turn<'_> {
     /// Ends a build for good: its result goes to the log of mutations, and it is forgotten here.
     pub(super) fn end_build(&mut self, number: BuildNumber, outcome: Outcome, reason: &str) {
         self.state.unqueue(number);
-        let Some(build) = self.state.builds.remove(&number) else { return };
+        let Some(mut build) = self.state.builds.remove(&number) else { return };
+        if build.earlier > 0 && build.attempts == build.earlier {
+            // It was begun again, and ends before its next attempt: as that, since the last one was reported.
+            build.attempts += 1;
+        }
         self.state.keys.remove(&build.key);
-        self.state.recent.push(build.key.clone(), number);
+        self.state.recent.push(build.key.clone(), number, build.attempts);
         let shards = build.attempt().map(|attempt| attempt.shards.as_slice()).unwrap_or_default();
-        let flakes = shards.iter().filter(|shard| shard.is_flaky()).count() as u32;
+        let made_twice = build.doubt.as_ref().is_some_and(|doubt| doubt.passed);
+        let flakes = shards.iter().filter(|shard| shard.is_flaky()).count() as u32 + u32::from(made_twice);
         let end = BuildEnd {
             attempt: build.attempt_id(),
             started: build.attempt().map_or(self.now, |attempt| attempt.started),
@@ -123,7 +128,7 @@ impl Turn<'_> {
         }
         self.act(Action::Ended(end));
         self.changed(number);
-        self.try_build_ended(number, outcome);
+        self.try_build_ended(number, (outcome, super::tries::note(outcome, flakes, reason)));
     }
 
     /// Ends a lease: its machine is cleaned.

@@ -42,11 +42,15 @@ impl Turn<'_> {
             info: arrival.info.clone(),
             connection: Some(arrival.connection),
             lost_at: now,
+            connected: now,
             since: known.as_ref().filter(|_| lease.is_some()).map_or(now, |machine| machine.since),
             lease,
             cleaning: None,
             problem: arrival.problem.clone(),
             draining: arrival.draining,
+            health: known.as_ref().map(|machine| machine.health).unwrap_or_default(),
+            quarantine: known.as_ref().map(|machine| machine.quarantine.clone()).unwrap_or_default(),
+            suspected: known.as_ref().is_some_and(|machine| machine.suspected),
         };
         self.state.machines.insert(name, machine);
         lease
@@ -167,6 +171,11 @@ impl Turn<'_> {
             }
             self.save_progress(number);
             self.changed(number);
+        }
+        while let Some((at, name)) = self.state.suspected.first()
+            && at <= self.now
+        {
+            self.believe(&name);
         }
         while let Some((at, number)) = self.state.doubting.first()
             && at <= self.now

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use types::{AttemptId, BuildNumber, ExecId, Fence, HostType, LeaseId, MachineName, Phase, Timestamp};
 
-use super::SnapshotKey;
+use super::{Health, SnapshotKey};
 
 /// A machine that has been heard of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Machine {
     pub lost_at: Timestamp,
     /// Since when it is in its state.
     pub since: Timestamp,
+    /// Since when it is connected, if it is.
+    pub connected: Timestamp,
     /// The lease that holds it.
     pub lease: Option<LeaseId>,
     /// The fence under which it is being cleaned.
@@ -24,6 +26,12 @@ pub struct Machine {
     pub problem: String,
     /// It takes no further lease.
     pub draining: bool,
+    /// What became of its last commands.
+    pub health: Health,
+    /// Why it takes no work until a person says so; empty if it does.
+    pub quarantine: String,
+    /// It rests for a moment, until it is known whether it or a commit is to blame.
+    pub suspected: bool,
 }
 
 /// One connection of a machine; a later one has a higher number.
@@ -109,7 +117,11 @@ pub enum Task {
 impl Machine {
     /// Whether it would take a lease if it had none.
     pub fn is_fit(&self) -> bool {
-        self.connection.is_some() && self.problem.is_empty() && !self.draining
+        self.connection.is_some()
+            && self.problem.is_empty()
+            && self.quarantine.is_empty()
+            && !self.draining
+            && !self.suspected
     }
 
     /// Whether it can take a lease.
@@ -125,10 +137,14 @@ impl Machine {
             "leased"
         } else if !self.problem.is_empty() {
             "broken"
+        } else if !self.quarantine.is_empty() {
+            "quarantined"
         } else if self.cleaning.is_some() {
             "cleaning"
         } else if self.draining {
             "draining"
+        } else if self.suspected {
+            "suspected"
         } else {
             "idle"
         }

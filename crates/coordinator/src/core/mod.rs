@@ -8,10 +8,12 @@ mod accept;
 mod build;
 mod check;
 mod clocks;
+mod doubt;
 mod effect;
 mod event;
 mod finish;
 mod fleet;
+mod health;
 mod loss;
 mod machine;
 mod mutation;
@@ -20,6 +22,7 @@ mod preempt;
 mod progress;
 mod queue;
 mod restore;
+mod retry;
 mod schedule;
 mod seats;
 mod second_run;
@@ -36,14 +39,17 @@ mod wait;
 pub use build::{
     Attempt, Build, BuildKey, Class, FirstRun, Progress, Shard, ShardState, SnapshotKey, Stage, StepRecord,
 };
+pub use doubt::Doubt;
 pub use effect::{Action, Assignment, AttemptRow, BuildEnd, BuildRow, Effects, ExecRow, Row};
 pub use event::{
     Accept, Arrival, Event, ListedTest, NewBuild, RefMove, Request, SeenCommit, Stamp, TaskResult,
 };
+pub use health::Health;
 pub use machine::{Connection, Lease, Machine, MachineInfo, Role, Task};
 pub use mutation::Mutation;
 pub use plan::{Plan, SnapshotPlan, TestPlan};
-pub use restore::{Restored, RestoredBuild};
+pub use restore::{Restored, RestoredBuild, RestoredMachine};
+pub use retry::Retry;
 pub use session::{Holding, NewSession, Preparation, Ready, Repeated, Seat, Session, Setting};
 pub use state::{Limits, State};
 pub use tries::{ChangeKey, TryBuild, TryEnd, TryNews, TrySet, TryWish, Word};
@@ -67,6 +73,9 @@ pub fn step(state: &mut State, event: Event, stamp: Stamp) -> Effects {
         Event::TouchSession { name, hold } => turn.touch_session(&name, hold),
         Event::SessionPrepared { lease, result } => turn.session_prepared(lease, result),
         Event::EndSession { name, reason } => turn.end_session(&name, &reason),
+        Event::Retry(retry) => turn.retry(*retry),
+        Event::Quarantine { machine, reason } => turn.quarantine(&machine, &reason),
+        Event::Lift(machine) => turn.lift(&machine),
         Event::Tick => {}
     }
     turn.pass_time();

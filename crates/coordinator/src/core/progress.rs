@@ -16,10 +16,15 @@ impl Turn<'_> {
         let (number, role) = (lease.build(), lease.role);
         self.record_task(id, &result);
         match (task.clone(), result) {
-            (task, TaskResult::Fault { reason }) => self.task_failed(id, &task, &reason),
+            (task, TaskResult::Fault { reason, of_machine }) => {
+                self.task_failed(id, &task, (&reason, of_machine));
+            }
             (Task::Source { .. }, _) => self.after_source(id),
             (Task::SnapshotFetch(key), _) => self.after_snapshot_fetch(id, role, &key),
-            (Task::Make(_), TaskResult::Command { outcome: Outcome::Passed, .. }) => self.after_make(id),
+            (Task::Make(_), TaskResult::Command { outcome: Outcome::Passed, .. }) => {
+                self.make_passed(id);
+                self.after_make(id);
+            }
             (Task::SnapshotStore(key), TaskResult::Done { bytes, .. }) => {
                 self.after_snapshot_store(id, &key, bytes);
             }
@@ -33,11 +38,11 @@ impl Turn<'_> {
             (Task::Shard(shard, _), TaskResult::Command { outcome, reason, ended }) => {
                 self.shard_ended(id, shard, (outcome, reason), ended);
             }
-            (Task::Make(_), TaskResult::Command { outcome, reason, .. }) => {
-                self.end_attempt(number, outcome, &format!("make: {reason}"));
+            (Task::Make(_), TaskResult::Command { outcome, reason, ended }) => {
+                self.make_failed(id, outcome, &reason, ended);
             }
             // A runner answers each task in its own way; anything else is our bug, and no result.
-            (task, _) => self.task_failed(id, &task, "it ended in a way that it cannot"),
+            (task, _) => self.task_failed(id, &task, ("it ended in a way that it cannot", false)),
         }
         self.changed(number);
     }
@@ -52,7 +57,7 @@ impl Turn<'_> {
                 let tests: usize = shards.iter().map(Vec::len).sum();
                 (Outcome::Passed, format!("{tests} tests in {} shards", shards.len()))
             }
-            TaskResult::Fault { reason } => (Outcome::Infrastructure, reason.clone()),
+            TaskResult::Fault { reason, .. } => (Outcome::Infrastructure, reason.clone()),
         };
         let ended = match result {
             TaskResult::Command { ended, .. } => (*ended).min(self.now).max(lease.task_since),
@@ -148,7 +153,8 @@ impl Turn<'_> {
         let (number, attempt) = (lease.build(), lease.attempt);
         let Some(build) = self.state.builds.get(&number) else { return };
         if build.plan.tests.is_none() {
-            self.end_attempt(number, Outcome::Passed, "");
+            let flakes = build.told_of_flakes();
+            self.end_attempt(number, Outcome::Passed, &flakes);
         } else if build.plan.is_sharded() {
             let exec = self.plan_exec(id, attempt, "list", 0);
             self.assign(id, Task::List(exec));
@@ -161,10 +167,16 @@ impl Turn<'_> {
     fn after_list(&mut self, id: LeaseId, shards: Vec<Vec<ListedTest>>) {
         let Some(number) = self.state.leases.get(&id).map(super::Lease::build) else { return };
         if shards.is_empty() {
-            self.end_attempt(number, Outcome::Passed, "");
+            let flakes =
+                self.state.builds.get(&number).map(|build| build.told_of_flakes()).unwrap_or_default();
+            self.end_attempt(number, Outcome::Passed, &flakes);
             return;
         }
         let ready = self.waiting_helpers(number);
+        let shards = match self.state.builds.get(&number) {
+            Some(build) => build.wanted(shards),
+            None => shards,
+        };
         self.begin_tests(number, shards);
         self.take_shard(id);
         for helper in ready {
@@ -185,7 +197,12 @@ impl Turn<'_> {
     }
 
     /// The farm could not do something.
-    fn task_failed(&mut self, id: LeaseId, task: &Task, reason: &str) {
+    fn task_failed(&mut self, id: LeaseId, task: &Task, (reason, of_machine): (&str, bool)) {
+        if of_machine && let Some(lease) = self.state.leases.get(&id) {
+            let machine = lease.machine.clone();
+            // It may be in quarantine after that, and its work be given to others.
+            self.judge_machine(&machine, true);
+        }
         let Some(lease) = self.state.leases.get(&id) else { return };
         let (number, role) = (lease.build(), lease.role);
         let Some(build) = self.state.builds.get_mut(&number) else { return };

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use types::{LeaseId, Timestamp};
 
 use super::{
-    Attempt, AttemptRow, Build, BuildRow, Lease, Limits, Machine, MachineInfo, Mutation, Progress, Role,
-    Session, Shard, SnapshotKey, State, StepRecord, TrySet,
+    Attempt, AttemptRow, Build, BuildRow, Doubt, Health, Lease, Limits, Machine, MachineInfo, Mutation,
+    Progress, Role, Session, Shard, SnapshotKey, State, StepRecord, TrySet,
 };
 
 /// What the rows say.
@@ -20,14 +20,27 @@ pub struct Restored {
     pub sessions: Vec<Session>,
     /// What is tried of changes that ask for it.
     pub tries: Vec<TrySet>,
-    /// Machines that have been heard of, and since when they are as they are.
-    pub machines: Vec<(MachineInfo, Timestamp)>,
+    /// Machines that have been heard of.
+    pub machines: Vec<RestoredMachine>,
     /// Snapshots that are stored.
     pub snapshots: BTreeSet<SnapshotKey>,
     /// The highest number given to a build; 0 if none was.
     pub last_build: u64,
     /// The highest fence given out; 0 if none was.
     pub last_fence: u64,
+}
+
+/// A machine that has been heard of.
+#[derive(Debug, Clone)]
+pub struct RestoredMachine {
+    /// What it said of itself.
+    pub info: MachineInfo,
+    /// Since when it is as it is.
+    pub since: Timestamp,
+    /// What became of its last commands.
+    pub health: Health,
+    /// Why it takes no work; empty if it does.
+    pub quarantine: String,
 }
 
 /// A build that has not ended.
@@ -41,6 +54,12 @@ pub struct RestoredBuild {
     pub faults: u32,
     /// How often it made room for what is more urgent.
     pub preempted: u32,
+    /// Attempts begun before it was last asked for again.
+    pub earlier: u32,
+    /// Its make step failed once.
+    pub doubt: Option<Box<Doubt>>,
+    /// The tests that are run, if not all.
+    pub only: Vec<String>,
     /// Since when it waits.
     pub waiting_since: Timestamp,
     /// Until when it rests.
@@ -63,14 +82,13 @@ impl State {
         let reused = Mutation::ReuseFence.is(limits.mutation);
         state.next_fence = restored.last_fence + u64::from(!reused || restored.last_fence == 0);
         state.snapshots = restored.snapshots;
-        for (info, since) in restored.machines {
+        for known in restored.machines {
             let seats = restored.sessions.iter().filter_map(|session| session.seat.as_ref());
             let holders = restored.leases.iter().map(|lease| (&lease.machine, lease.id));
             let mut holders = holders.chain(seats.map(|seat| (&seat.machine, seat.lease)));
-            let lease = holders.find(|(machine, _)| **machine == info.name).map(|(_, lease)| lease);
-            let name = info.name.clone();
-            let lost_at = now + limits.away_at_start;
-            state.machines.insert(name, Machine::away(info, since, lease, lost_at));
+            let name = known.info.name.clone();
+            let lease = holders.find(|(machine, _)| **machine == name).map(|(_, lease)| lease);
+            state.machines.insert(name, Machine::away(known, lease, now + limits.away_at_start));
         }
         let names: Vec<_> = state.machines.keys().cloned().collect();
         for restored_build in restored.builds {
@@ -106,12 +124,16 @@ impl State {
 }
 
 impl Machine {
-    fn away(info: MachineInfo, since: Timestamp, lease: Option<LeaseId>, lost_at: Timestamp) -> Self {
+    fn away(known: RestoredMachine, lease: Option<LeaseId>, lost_at: Timestamp) -> Self {
         Self {
-            info,
+            info: known.info,
             connection: None,
             lost_at,
-            since,
+            since: known.since,
+            connected: known.since,
+            health: known.health,
+            quarantine: known.quarantine,
+            suspected: false,
             lease,
             cleaning: None,
             problem: String::new(),
@@ -138,24 +160,15 @@ impl Build {
             (None, None) => Progress::Queued,
         };
         Self {
-            number: row.number,
-            key: row.key,
-            plan: row.plan,
-            snapshot_base: row.snapshot_base,
-            subject: row.subject,
-            author: row.author.into(),
-            git_ref: row.git_ref.into(),
-            class: row.class,
-            is_try: row.is_try,
-            commit_time: row.commit_time,
-            created: row.created,
             attempts: restored.attempts,
             faults: restored.faults,
             preempted: restored.preempted,
+            earlier: restored.earlier,
+            doubt: restored.doubt,
+            only: restored.only.into(),
             waiting_since: restored.waiting_since,
             last_fault: restored.last_fault,
-            progress,
-            spot: super::queue::Spot::Out,
+            ..Self::new(row, progress)
         }
     }
 }

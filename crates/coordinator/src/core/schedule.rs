@@ -40,14 +40,14 @@ impl Turn<'_> {
         let Some(number) = self.state.queue.first(host, self.now, self.state.limits.patience) else {
             return false;
         };
-        self.grant_first(host, number);
+        self.grant_first(number);
         true
     }
 
     /// Gives a machine to a build that has none.
-    fn grant_first(&mut self, host: &HostType, number: BuildNumber) {
+    fn grant_first(&mut self, number: BuildNumber) {
         let Some(build) = self.state.builds.get(&number) else { return };
-        let Some(machine) = self.state.fleet.first_idle(host).cloned() else { return };
+        let Some(machine) = self.state.idle_elsewhere(build).cloned() else { return };
         self.state.queue.take_turn(build);
         if let Some(attempt) = build.attempt() {
             // It lost its machines while testing and goes on from its snapshot, if a machine can use it.
@@ -200,6 +200,14 @@ impl Turn<'_> {
 }
 
 impl State {
+    /// An idle machine for a build: another than that where its make step failed, if there is one among the first.
+    fn idle_elsewhere(&self, build: &Build) -> Option<&MachineName> {
+        let host = &build.plan.host;
+        let failed_on = build.doubt.as_ref().map(|doubt| &doubt.machine);
+        let mut idle = self.fleet.idle_by_folder(host).take(FOLDERS_LOOK);
+        idle.find(|name| Some(*name) != failed_on).or_else(|| self.fleet.first_idle(host))
+    }
+
     /// The name of the snapshot that a build would make or use on a machine.
     pub(super) fn snapshot_key(&self, build: &Build, machine: &MachineName) -> Option<SnapshotKey> {
         let plan = build.plan.snapshot.as_ref()?;

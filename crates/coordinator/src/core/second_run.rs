@@ -5,8 +5,8 @@
 use types::{BuildNumber, LeaseId, MachineName, Outcome, Timestamp};
 
 use super::{
-    Attempt, Build, FirstRun, Machine, Row, Shard, ShardState, State, WaitCode, WaitReason,
-    build::HELPER_FAULTS, turn::Turn,
+    Build, FirstRun, Machine, Row, Shard, ShardState, State, WaitCode, WaitReason, build::HELPER_FAULTS,
+    turn::Turn,
 };
 
 /// How many machines are looked at for one that could run a shard.
@@ -119,19 +119,34 @@ impl State {
     }
 }
 
-impl Attempt {
+impl Build {
     /// What failed and then passed, in words; empty if nothing did.
     pub(super) fn told_of_flakes(&self) -> String {
-        let mut flaky = self.shards.iter().filter(|shard| shard.is_flaky());
-        let Some(first) = flaky.next() else { return String::new() };
-        match flaky.count() {
-            0 => format!("flaky: {}", first.note),
-            more => format!("flaky: {}, and {more} more", first.note),
+        let made = self.doubt.as_ref().filter(|doubt| doubt.passed).map(|doubt| doubt.told_of_flake());
+        let shards = self.attempt().map(|attempt| attempt.shards.as_slice()).unwrap_or_default();
+        let flaky = shards.iter().filter(|shard| shard.is_flaky()).map(|shard| shard.note.clone());
+        let mut told = made.into_iter().chain(flaky);
+        let Some(first) = told.next() else { return String::new() };
+        match told.count() {
+            0 => format!("flaky: {first}"),
+            more => format!("flaky: {first}, and {more} more"),
         }
     }
 }
 
 impl Shard {
+    /// What it showed of the machines where it ran: whether one failed what passed elsewhere.
+    pub(super) fn verdicts(&self) -> Vec<(MachineName, bool)> {
+        let passed = self.outcome() == Some(Outcome::Passed);
+        match (&self.machine, self.first.as_deref()) {
+            (Some(machine), None) if passed => vec![(machine.clone(), false)],
+            (Some(machine), Some(first)) if first.machine != *machine => {
+                vec![(machine.clone(), false), (first.machine.clone(), passed)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// It failed, and then it passed.
     pub(super) fn told_of_flake(&self, first: &FirstRun) -> String {
         match &self.machine {

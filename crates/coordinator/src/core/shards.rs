@@ -101,10 +101,14 @@ impl Turn<'_> {
         };
         let (row, timings) = (Row::Shard(attempt_id, shard.clone()), shard.timings());
         let failure = shard.note.clone();
+        let verdicts = shard.verdicts();
         let all_ended = attempt.shards_done() == attempt.shards.len();
         self.save(row);
         for (test, millis) in timings {
             self.save(Row::Timing { builder: builder.clone(), test, millis });
+        }
+        for (machine, bad) in verdicts {
+            self.judge_machine(&machine, bad);
         }
         if outcome != Outcome::Passed && !keep_going {
             self.end_attempt(build_number, outcome, &failure);
@@ -117,11 +121,13 @@ impl Turn<'_> {
 
     /// All shards have ended.
     fn conclude(&mut self, number: BuildNumber) {
-        let Some(attempt) = self.state.attempt(number) else { return };
+        let Some(build) = self.state.builds.get(&number) else { return };
+        let Some(attempt) = build.attempt() else { return };
+        let flakes = build.told_of_flakes();
         let failed: Vec<&Shard> =
             attempt.shards.iter().filter(|shard| shard.outcome() != Some(Outcome::Passed)).collect();
         let (outcome, reason) = match failed.as_slice() {
-            [] => (Outcome::Passed, attempt.told_of_flakes()),
+            [] => (Outcome::Passed, flakes),
             [one] => (one.outcome().unwrap_or(Outcome::Failed), one.note.clone()),
             [first, ..] => {
                 let text =

@@ -46,6 +46,8 @@ pub struct Limits {
     pub session: Duration,
     /// How long a session has at least after a restart, during which nobody could use it.
     pub session_at_start: Duration,
+    /// What failed to be made within this time is made again elsewhere.
+    pub make_again_within: Duration,
     /// A bug that is put in on purpose.
     pub mutation: Option<Mutation>,
 }
@@ -67,6 +69,7 @@ impl Default for Limits {
             sessions: 32,
             session: Duration::from_hours(7 * 24),
             session_at_start: Duration::from_mins(5),
+            make_again_within: Duration::from_mins(10),
             mutation: None,
         }
     }
@@ -111,6 +114,8 @@ pub struct State {
     pub(super) urging: Clocks<BuildNumber>,
     /// Builds with a shard that waits for another machine than the one where it failed, by until when.
     pub(super) doubting: Clocks<BuildNumber>,
+    /// Machines that rest, by until when.
+    pub(super) suspected: Clocks<MachineName>,
     /// Machines by host type.
     pub(super) fleet: Fleet,
     pub(super) sessions: BTreeMap<SessionName, Session>,
@@ -133,13 +138,14 @@ pub struct State {
 /// Keys of builds that ended lately.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Recent {
-    numbers: BTreeMap<BuildKey, BuildNumber>,
+    /// With how many attempts each had.
+    numbers: BTreeMap<BuildKey, (BuildNumber, u32)>,
     order: VecDeque<BuildKey>,
 }
 
 impl Recent {
-    pub(super) fn push(&mut self, key: BuildKey, number: BuildNumber) {
-        if self.numbers.insert(key.clone(), number).is_none() {
+    pub(super) fn push(&mut self, key: BuildKey, number: BuildNumber, attempts: u32) {
+        if self.numbers.insert(key.clone(), (number, attempts)).is_none() {
             self.order.push_back(key);
         }
         if self.order.len() > RECENT
@@ -150,7 +156,12 @@ impl Recent {
     }
 
     pub(super) fn find(&self, key: &BuildKey) -> Option<BuildNumber> {
-        self.numbers.get(key).copied()
+        self.numbers.get(key).map(|(number, _)| *number)
+    }
+
+    /// How many attempts a build had when it ended.
+    pub(super) fn attempts(&self, key: &BuildKey) -> Option<u32> {
+        self.numbers.get(key).map(|(_, attempts)| *attempts)
     }
 }
 
@@ -171,6 +182,7 @@ impl State {
             away: Clocks::default(),
             urging: Clocks::default(),
             doubting: Clocks::default(),
+            suspected: Clocks::default(),
             fleet: Fleet::default(),
             sessions: BTreeMap::new(),
             seats: BTreeMap::new(),
@@ -265,7 +277,8 @@ impl State {
         let urging = self.urging.first().map(|(at, _)| at);
         let doubting = self.doubting.first().map(|(at, _)| at);
         let sessions = self.session_clocks.first().map(|(at, _)| at);
-        resting.into_iter().chain(away).chain(urging).chain(doubting).chain(sessions).min()
+        let suspected = self.suspected.first().map(|(at, _)| at);
+        [resting, away, urging, doubting, suspected, sessions].into_iter().flatten().min()
     }
 
     /// What helpers of a build begin with. It may not be stored yet: then they wait for it.

@@ -82,7 +82,13 @@ pub struct TryBuild {
     pub builder: BuilderName,
     /// How it ended.
     pub outcome: Option<Outcome>,
+    /// Of one that failed, or passed though something failed first: what, in short.
+    #[serde(default)]
+    pub note: String,
 }
+
+/// How much is noted of a build.
+const NOTE: usize = 300;
 
 /// How a set ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -222,13 +228,16 @@ impl Turn<'_> {
         for mut build in wish.builds {
             // Each set has builds of its own, which end with it.
             build.key.variant = format!("try-{}", id.as_simple());
-            let (builder, outcome) =
-                (build.key.builder.clone(), build.verdict.as_ref().map(|(outcome, _)| *outcome));
+            let builder = build.key.builder.clone();
+            let (outcome, note) = match &build.verdict {
+                Some((outcome, reason)) => (Some(*outcome), note(*outcome, 0, reason)),
+                None => (None, String::new()),
+            };
             let number = self.accept_one(build);
             if outcome.is_none() {
                 self.state.tried.insert(number, change.clone());
             }
-            builds.push(TryBuild { number, builder, outcome });
+            builds.push(TryBuild { number, builder, outcome, note });
         }
         let set = TrySet {
             id,
@@ -271,12 +280,12 @@ impl Turn<'_> {
     }
 
     /// A build has ended: its set hears of it, if it has one.
-    pub(super) fn try_build_ended(&mut self, number: BuildNumber, outcome: Outcome) {
+    pub(super) fn try_build_ended(&mut self, number: BuildNumber, (outcome, note): (Outcome, String)) {
         let Some(change) = self.state.tried.remove(&number) else { return };
         let Some(set) = self.state.tries.get_mut(&change) else { return };
         let failed_before = set.failed().next().is_some();
         for build in set.builds.iter_mut().filter(|build| build.number == number) {
-            build.outcome = Some(outcome);
+            (build.outcome, build.note) = (Some(outcome), note.clone());
         }
         if set.pending().next().is_none() {
             self.end_try(&change);
@@ -284,6 +293,18 @@ impl Turn<'_> {
             let first = is_failure(outcome) && !failed_before;
             self.keep_try(&change, first.then_some(Word::Failing));
         }
+    }
+
+    /// A build is begun again that had ended: a set that has not waits for it. Linear in the sets.
+    pub(super) fn try_build_again(&mut self, number: BuildNumber) {
+        let waits = |set: &TrySet| set.end.is_none() && set.builds.iter().any(|build| build.number == number);
+        let Some(set) = self.state.tries.values_mut().find(|set| waits(set)) else { return };
+        for build in set.builds.iter_mut().filter(|build| build.number == number) {
+            (build.outcome, build.note) = (None, String::new());
+        }
+        let change = set.change.clone();
+        self.state.tried.insert(number, change.clone());
+        self.keep_try(&change, None);
     }
 
     fn end_try(&mut self, change: &ChangeKey) {
@@ -304,6 +325,19 @@ impl Turn<'_> {
             self.act(Action::Speak);
         }
     }
+}
+
+/// What reviewers are told of how a build ended, beside its outcome: one line, and not all of a long one.
+pub(super) fn note(outcome: Outcome, flakes: u32, reason: &str) -> String {
+    if !is_failure(outcome) && flakes == 0 {
+        return String::new();
+    }
+    let plain = |char: char| if char.is_control() { ' ' } else { char };
+    let mut note: String = reason.chars().map(plain).take(NOTE).collect();
+    if reason.chars().nth(NOTE).is_some() {
+        note.push('…');
+    }
+    note
 }
 
 impl super::State {

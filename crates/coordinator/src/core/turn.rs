@@ -69,6 +69,8 @@ impl<'a> Turn<'a> {
             attempts: build.attempts,
             faults: build.faults,
             preempted: build.preempted,
+            earlier: build.earlier,
+            doubt: build.doubt.clone(),
             waiting_since: build.waiting_since,
             resting_until: match build.progress {
                 super::Progress::Resting(until) => Some(until),

@@ -257,6 +257,12 @@ impl State {
             None if !machine.problem.is_empty() => {
                 format!("`{name}` is {}: {}", machine.state(), machine.problem)
             }
+            None if !machine.quarantine.is_empty() => {
+                format!("`{name}` is {}: {}", machine.state(), machine.quarantine)
+            }
+            None if machine.suspected => {
+                format!("`{name}` rests until it is known whether it or a commit is to blame")
+            }
             None => format!("`{name}` is {}", machine.state()),
         }
     }

@@ -141,7 +141,7 @@ impl BuildService for Builds {
 }
 
 /// A commit or how it begins: 7 digits at least, unless empty.
-fn check_commit(commit: &str) -> Result<(), Status> {
+pub(super) fn check_commit(commit: &str) -> Result<(), Status> {
     let digits = commit.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
     if commit.is_empty() || (digits && (7..=40).contains(&commit.len())) {
         return Ok(());

@@ -121,7 +121,11 @@ fn machine(state: &State, machine: &Machine, now: Timestamp) -> wire::Machine {
         seen: Some(rpc::timestamp(seen)),
         since: Some(rpc::timestamp(machine.since)),
         reuse: machine.info.reuse.clone(),
-        problem: machine.problem.clone(),
+        problem: if machine.problem.is_empty() {
+            machine.quarantine.clone()
+        } else {
+            machine.problem.clone()
+        },
         lease: held.as_ref().map(|held| held.lease.to_string()).unwrap_or_default(),
         fence: held.map_or(0, |held| held.fence.0),
         pid: machine.info.pid,

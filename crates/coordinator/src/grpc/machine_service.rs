@@ -4,19 +4,25 @@ use std::time::Duration;
 
 use api::coordinator::{
     self as wire, ApproveIdentityRequest, ApproveIdentityResponse, CreateTokenRequest, CreateTokenResponse,
-    ListIdentitiesRequest, ListIdentitiesResponse, ListReleasesRequest, ListReleasesResponse,
-    PublishBuildletRequest, PublishBuildletResponse, RequestIdentityRequest, RequestIdentityResponse,
+    LiftQuarantineRequest, LiftQuarantineResponse, ListIdentitiesRequest, ListIdentitiesResponse,
+    ListReleasesRequest, ListReleasesResponse, PublishBuildletRequest, PublishBuildletResponse,
+    QuarantineMachineRequest, QuarantineMachineResponse, RequestIdentityRequest, RequestIdentityResponse,
     RevokeIdentityRequest, RevokeIdentityResponse, RevokeTokenRequest, RevokeTokenResponse,
     machine_service_server::MachineService, publish_buildlet_request::Part,
 };
 use tonic::{Code, Request, Response, Status, Streaming};
-use types::HostType;
+use types::{HostType, MachineName};
 
-use super::enrolment_service::{certificate, failed, hosts, machine_name};
+use super::{
+    enrolment_service::{certificate, failed, hosts, machine_name},
+    stopping,
+};
 use crate::{
+    core::Event,
     enrol::{self, Book, EnrolError, IdentityRow, TokenRow},
     releases::{PublishError, Release, Releases, Wanted},
     settings::Settings,
+    shell::Handle,
 };
 
 /// How many releases are listed.
@@ -28,9 +34,24 @@ pub(crate) struct Operators {
     pub(crate) book: Book,
     pub(crate) releases: Releases,
     pub(crate) settings: Settings,
+    pub(crate) handle: Handle,
 }
 
 impl Operators {
+    /// Tells the core something about a machine that it has heard of.
+    async fn tell(&self, name: &str, event: impl FnOnce(MachineName) -> Event) -> Result<(), Status> {
+        let name = machine_name(name)?;
+        let asked = name.clone();
+        let known = self.handle.ask(move |state| state.machine(&asked).is_some()).await.map_err(stopping)?;
+        if !known {
+            let text = format!("the farm has heard of no machine `{name}`");
+            return Err(rpc::status(Code::NotFound, "UNKNOWN_MACHINE", text));
+        }
+        self.handle.tell(event(name)).await.map_err(stopping)?;
+        // The answer comes after the step, which writes before it acts.
+        self.handle.ask(|_| ()).await.map_err(stopping)
+    }
+
     /// Host types that the farm has; a slip of the pen would make a machine that nothing is built on.
     fn known_hosts(&self, texts: &[String]) -> Result<Vec<HostType>, Status> {
         let wanted = hosts(texts)?;
@@ -152,6 +173,24 @@ impl MachineService for Operators {
     ) -> Result<Response<ListReleasesResponse>, Status> {
         let releases = self.releases.list(RELEASES).await.map_err(|error| super::unread(&error))?;
         Ok(Response::new(ListReleasesResponse { releases: releases.into_iter().map(release).collect() }))
+    }
+
+    async fn quarantine_machine(
+        &self,
+        request: Request<QuarantineMachineRequest>,
+    ) -> Result<Response<QuarantineMachineResponse>, Status> {
+        let QuarantineMachineRequest { name, reason } = request.into_inner();
+        let reason = if reason.is_empty() { "an operator says so".to_owned() } else { reason };
+        self.tell(&name, |machine| Event::Quarantine { machine, reason }).await?;
+        Ok(Response::new(QuarantineMachineResponse {}))
+    }
+
+    async fn lift_quarantine(
+        &self,
+        request: Request<LiftQuarantineRequest>,
+    ) -> Result<Response<LiftQuarantineResponse>, Status> {
+        self.tell(&request.into_inner().name, Event::Lift).await?;
+        Ok(Response::new(LiftQuarantineResponse {}))
     }
 }
 

@@ -11,6 +11,7 @@ mod mutations;
 mod queries;
 mod read_log;
 mod requests;
+mod retry_service;
 mod watch_builds;
 mod why_service;
 
@@ -21,6 +22,7 @@ pub(crate) use gomote_service::{Gomote, SshDoor};
 pub(crate) use machine_service::Operators;
 pub(crate) use mutations::Mutations;
 pub(crate) use queries::Queries;
+pub(crate) use retry_service::Retries;
 pub(crate) use why_service::Why;
 
 use tonic::{Code, Status};

@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use store::{Database, ReadError, Row};
-use types::{AttemptId, BuildNumber, ExecId, Fence, Timestamp};
+use types::{AttemptId, BuildNumber, ExecId, Fence, Outcome};
 
 use super::{FENCE, sessions, tries};
 use crate::core::{
-    AttemptRow, BuildKey, BuildRow, Class, Lease, MachineInfo, Plan, Restored, RestoredBuild, Role, Shard,
-    ShardState, SnapshotKey, Stage, StepRecord, Task,
+    AttemptRow, BuildKey, BuildRow, Class, Lease, MachineInfo, Plan, Restored, RestoredBuild,
+    RestoredMachine, Retry, Role, Shard, ShardState, SnapshotKey, Stage, StepRecord, Task,
 };
 
 /// Why the rows cannot be read back.
@@ -63,28 +63,64 @@ pub(crate) async fn plan(database: &Database, digest: &str) -> Result<Arc<Plan>,
     serde_json::from_str(row.text("plan")?).map(Arc::new).map_err(|_| LoadError::Broken("plans"))
 }
 
+/// A build as it was accepted.
+async fn build_row(database: &Database, row: &Row) -> Result<BuildRow, LoadError> {
+    Ok(BuildRow {
+        number: BuildNumber(row.number("number")?),
+        key: key(row)?,
+        plan: plan(database, row.text("plan")?).await?,
+        snapshot_base: row.text("snapshot_base")?.to_owned(),
+        subject: row.text("subject")?.to_owned(),
+        author: row.text("author")?.to_owned(),
+        git_ref: row.text("git_ref")?.to_owned(),
+        class: Class::from_word(row.text("class")?).ok_or(LoadError::Broken("builds"))?,
+        is_try: row.flag("is_try")?,
+        commit_time: row.time("commit_time")?,
+        created: row.time("created")?,
+    })
+}
+
+/// A build that has ended, to be begun again: all of it, or only the tests that have not passed in its last attempt. None if
+/// it goes on, or says only that a configuration is wrong.
+pub(crate) async fn retry(
+    database: &Database,
+    number: BuildNumber,
+    (keep_passed, reason): (bool, &str),
+) -> Result<Option<Retry>, LoadError> {
+    let sql = "SELECT * FROM builds WHERE number = $1 AND outcome IS NOT NULL";
+    let Some(row) = database.read_first(sql, vec![number.into()]).await? else { return Ok(None) };
+    let attempts = row.number("attempts")?;
+    let row = build_row(database, &row).await?;
+    let does_something = !row.plan.make.is_empty() || row.plan.tests.is_some();
+    let mut only: Vec<String> = Vec::new();
+    if keep_passed {
+        let shards = shards(database, AttemptId { build: number, attempt: attempts }).await?;
+        let rest = shards.iter().filter(|shard| shard.state != ShardState::Ended(Outcome::Passed));
+        only.extend(rest.flat_map(|shard| shard.tests.iter().cloned()));
+    }
+    Ok(does_something.then(|| Retry { row, attempts, only, reason: reason.to_owned() }))
+}
+
 async fn build(database: &Database, row: &Row) -> Result<RestoredBuild, LoadError> {
     let number = BuildNumber(row.number("number")?);
     let attempts: u32 = row.number("attempts")?;
     let id = AttemptId { build: number, attempt: attempts };
     let attempt = attempt_row(database, id).await?.filter(|attempt| attempt.end.is_none());
     Ok(RestoredBuild {
-        row: BuildRow {
-            number,
-            key: key(row)?,
-            plan: plan(database, row.text("plan")?).await?,
-            snapshot_base: row.text("snapshot_base")?.to_owned(),
-            subject: row.text("subject")?.to_owned(),
-            author: row.text("author")?.to_owned(),
-            git_ref: row.text("git_ref")?.to_owned(),
-            class: Class::from_word(row.text("class")?).ok_or(LoadError::Broken("builds"))?,
-            is_try: row.flag("is_try")?,
-            commit_time: row.time("commit_time")?,
-            created: row.time("created")?,
-        },
+        row: build_row(database, row).await?,
         attempts,
         faults: row.number("faults")?,
         preempted: row.number("preempted")?,
+        earlier: row.number("earlier")?,
+        doubt: row
+            .opt_text("doubt")?
+            .map(serde_json::from_str)
+            .transpose()
+            .map_err(|_| LoadError::Broken("builds"))?,
+        only: row
+            .opt_text("only_tests")?
+            .map_or(Ok(Vec::new()), serde_json::from_str)
+            .map_err(|_| LoadError::Broken("builds"))?,
         waiting_since: row.time("waiting_since")?,
         resting_until: row.opt_time("resting_until")?,
         last_fault: row.text("last_fault")?.to_owned(),
@@ -199,7 +235,7 @@ fn lease(row: &Row) -> Result<Lease, LoadError> {
     })
 }
 
-fn machine(row: &Row) -> Result<(MachineInfo, Timestamp), LoadError> {
+fn machine(row: &Row) -> Result<RestoredMachine, LoadError> {
     let hosts = row.text("host_types")?;
     let info = MachineInfo {
         name: row.parse("name")?,
@@ -210,7 +246,13 @@ fn machine(row: &Row) -> Result<(MachineInfo, Timestamp), LoadError> {
         work_folder: row.text("work_folder")?.to_owned(),
         pid: row.number("pid")?,
     };
-    Ok((info, row.time("since")?))
+    let health = row.opt_text("health")?.map(serde_json::from_str).transpose();
+    Ok(RestoredMachine {
+        info,
+        since: row.time("since")?,
+        health: health.map_err(|_| LoadError::Broken("machines"))?.unwrap_or_default(),
+        quarantine: row.text("quarantine")?.to_owned(),
+    })
 }
 
 /// How many bytes commands of an attempt wrote themselves, of those whose log ends with a line of the farm's.

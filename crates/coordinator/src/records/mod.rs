@@ -9,6 +9,7 @@ pub(crate) mod test_results;
 pub(crate) mod tries;
 #[cfg(test)]
 mod upgrade;
+pub(crate) mod victims;
 
 use store::Migration;
 
@@ -27,6 +28,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 7, sql: include_str!("second_runs.sql") },
     Migration { version: 8, sql: include_str!("sessions.sql") },
     Migration { version: 9, sql: include_str!("tries.sql") },
+    Migration { version: 10, sql: include_str!("health.sql") },
 ];
 
 /// The name of the cursor in `meta`.

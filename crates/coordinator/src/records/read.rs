@@ -143,6 +143,16 @@ pub(crate) async fn count_ended(database: &Database) -> Result<u64, ReadError> {
     row.map_or(Ok(0), |row| row.number("n"))
 }
 
+/// After which attempts a build was begun again, and why.
+pub(crate) async fn retries(
+    database: &Database,
+    number: BuildNumber,
+) -> Result<Vec<(u32, String)>, ReadError> {
+    let sql = "SELECT attempt, reason FROM retries WHERE build = $1 ORDER BY attempt";
+    let rows = database.read(sql, vec![number.into()]).await?;
+    rows.iter().map(|row| Ok((row.number("attempt")?, row.text("reason")?.to_owned()))).collect()
+}
+
 /// The builds that a request was answered with, if it is known.
 pub(crate) async fn request(database: &Database, id: &str) -> Result<Option<Vec<BuildNumber>>, ReadError> {
     let row = database.read_first("SELECT builds FROM requests WHERE id = $1", vec![id.into()]).await?;

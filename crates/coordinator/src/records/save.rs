@@ -1,7 +1,7 @@
 //! Rows of the core as SQL.
 
 use store::{Batch, Value};
-use types::{AttemptId, ExecId};
+use types::{AttemptId, BuildNumber, ExecId, Timestamp};
 
 use super::{CURSOR, FENCE, sessions, test_results, tries};
 use crate::core::{
@@ -21,32 +21,11 @@ const META: &str =
 pub(crate) fn save(batch: &mut Batch, row: Row) {
     match row {
         Row::Build(row) => build(batch, &row),
-        Row::BuildProgress {
-            number,
-            attempts,
-            faults,
-            preempted,
-            waiting_since,
-            resting_until,
-            last_fault,
-            started,
-        } => {
-            batch.push(
-                "UPDATE builds SET attempts = $2, faults = $3, preempted = $4, waiting_since = $5, \
-                 resting_until = $6, last_fault = $7, started = COALESCE($8, started) WHERE number = $1",
-                values![
-                    number,
-                    attempts,
-                    faults,
-                    preempted,
-                    waiting_since,
-                    resting_until,
-                    last_fault,
-                    started
-                ],
-            );
-        }
+        progress @ Row::BuildProgress { .. } => build_progress(batch, progress),
         Row::BuildEnd(end) => build_end(batch, &end),
+        Row::Retry { number, attempts, at, only, reason } => {
+            retry(batch, (number, attempts), at, (&only, reason));
+        }
         Row::Attempt(row) => attempt(batch, row),
         Row::Shard(id, row) => {
             shard(batch, id, &row);
@@ -59,6 +38,12 @@ pub(crate) fn save(batch: &mut Batch, row: Row) {
         Row::Exec(row) => exec(batch, &row),
         Row::Step(id, index, row) => step(batch, id, index, row),
         Row::Machine(info, since) => machine(batch, &info, since),
+        Row::Health { machine, health, quarantine } => {
+            batch.push(
+                "UPDATE machines SET health = $2, quarantine = $3 WHERE name = $1",
+                values![machine, json(&health), quarantine],
+            );
+        }
         Row::Snapshot(key, bytes, at) => {
             batch.push(
                 "INSERT INTO snapshots (id, bytes, created) VALUES ($1, $2, $3) \
@@ -150,6 +135,62 @@ fn build_end(batch: &mut Batch, end: &BuildEnd) {
         values![build, attempt.max(1)],
     );
     test_results::sweep(batch, build);
+}
+
+fn build_progress(batch: &mut Batch, row: Row) {
+    let Row::BuildProgress {
+        number,
+        attempts,
+        faults,
+        preempted,
+        earlier,
+        doubt,
+        waiting_since,
+        resting_until,
+        last_fault,
+        started,
+    } = row
+    else {
+        return;
+    };
+    batch.push(
+        "UPDATE builds SET attempts = $2, faults = $3, preempted = $4, waiting_since = $5, \
+         resting_until = $6, last_fault = $7, started = COALESCE($8, started), earlier = $9, doubt = $10 \
+         WHERE number = $1",
+        values![
+            number,
+            attempts,
+            faults,
+            preempted,
+            waiting_since,
+            resting_until,
+            last_fault,
+            started,
+            earlier,
+            doubt.as_deref().map(json)
+        ],
+    );
+}
+
+/// A build that had ended goes on; what it came to is kept. A repeat changes nothing.
+fn retry(
+    batch: &mut Batch,
+    (number, attempts): (BuildNumber, u32),
+    at: Timestamp,
+    (only, reason): (&[String], String),
+) {
+    batch.push(
+        "INSERT INTO retries (build, attempt, asked, reason, outcome, told, started, ended) \
+         SELECT number, $2, $3, $4, outcome, reason, started, ended FROM builds \
+         WHERE number = $1 AND outcome IS NOT NULL ON CONFLICT (build, attempt) DO NOTHING",
+        values![number, attempts, at, reason],
+    );
+    batch.push(
+        "UPDATE builds SET outcome = NULL, ended = NULL, reason = '', flakes = 0, faults = 0, preempted = 0, doubt = NULL, \
+         attempts = $2, earlier = $2, waiting_since = $3, resting_until = NULL, last_fault = '', only_tests = $4 \
+         WHERE number = $1 AND outcome IS NOT NULL",
+        values![number, attempts, at, (!only.is_empty()).then(|| json(&only))],
+    );
 }
 
 fn attempt(batch: &mut Batch, row: AttemptRow) {

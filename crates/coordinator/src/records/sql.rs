@@ -5,14 +5,21 @@ use std::collections::BTreeMap;
 use api::maintpb::BuildResult;
 use async_trait::async_trait;
 use store::{Batch, Database, ReadError, WriteError};
-use types::{AttemptId, BuilderName, CommitHash, RepositoryName, Timestamp};
+use types::{AttemptId, BuilderName, CommitHash, MachineName, RepositoryName, Timestamp};
 use uuid::Uuid;
 
-use super::{CURSOR, load, save, tries};
+use super::{CURSOR, load, save, tries, victims};
 use crate::{
-    core::{Restored, Row, SnapshotKey, Word},
+    core::{Restored, Retry, Row, SnapshotKey, Word},
     ports::{Found, KnownBuilds, Outcomes, Records, RecordsError, Refs, Unsaid, Words},
 };
+
+/// Results to report: those of builds that were begun again as they had ended then.
+const OUTBOX: &str = "SELECT o.build, o.attempt, b.builder, b.repository, b.commit_hash, b.is_try, \
+    COALESCE(r.outcome, b.outcome) AS outcome, CASE WHEN r.outcome IS NULL THEN b.reason ELSE r.told END AS reason, \
+    CASE WHEN r.outcome IS NULL THEN b.started ELSE r.started END AS started, COALESCE(r.ended, b.ended) AS ended \
+    FROM outbox o JOIN builds b ON b.number = o.build \
+    LEFT JOIN retries r ON r.build = o.build AND r.attempt = o.attempt ORDER BY o.build, o.attempt LIMIT $1";
 
 /// Records in a database. Clones are the same.
 #[derive(Clone)]
@@ -68,14 +75,7 @@ impl Records for SqlRecords {
     }
 
     async fn outbox(&self, limit: usize) -> Result<Vec<BuildResult>, RecordsError> {
-        let rows = self
-            .0
-            .read(
-                "SELECT o.build, o.attempt, b.builder, b.repository, b.commit_hash, b.outcome, b.reason, b.started, \
-                 b.ended, b.is_try FROM outbox o JOIN builds b ON b.number = o.build ORDER BY o.build LIMIT $1",
-                vec![limit.into()],
-            )
-            .await?;
+        let rows = self.0.read(OUTBOX, vec![limit.into()]).await?;
         Ok(rows.iter().map(result).collect::<Result<_, ReadError>>()?)
     }
 
@@ -88,6 +88,19 @@ impl Records for SqlRecords {
             );
         }
         Ok(self.0.write(done).await?)
+    }
+
+    async fn victims(
+        &self,
+        machine: &MachineName,
+        since: Timestamp,
+        reason: &str,
+    ) -> Result<Vec<Retry>, RecordsError> {
+        let mut found = Vec::new();
+        for number in victims::of(&self.0, machine, since).await? {
+            found.extend(load::retry(&self.0, number, (false, reason)).await?);
+        }
+        Ok(found)
     }
 }
 
@@ -150,7 +163,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::{BuildKey, BuildRow, Class, ExecRow, Plan, StepRecord},
+        core::{BuildEnd, BuildKey, BuildRow, Class, ExecRow, Plan, StepRecord},
         records::MIGRATIONS,
     };
 
@@ -219,5 +232,49 @@ mod tests {
         assert_eq!(records.load().await.unwrap().builds.len(), 1);
         let other = records.write(&[build(1, 8)]).await;
         assert!(matches!(other, Err(RecordsError::Refused(_))), "{other:?}");
+    }
+
+    #[tokio::test]
+    async fn a_build_that_is_begun_again_is_reported_each_time_as_it_ended_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("records.db"), MIGRATIONS).await.unwrap();
+        let records = SqlRecords(database);
+        let Row::Build(row) = build(1, 7) else { panic!("it is a build") };
+        let end = |attempt: u32, outcome: Outcome, reason: &str| {
+            Row::BuildEnd(BuildEnd {
+                attempt: AttemptId { build: BuildNumber(1), attempt },
+                key: row.key.clone(),
+                started: Timestamp(3),
+                outcome,
+                reason: reason.to_owned(),
+                ended: Timestamp(4),
+                is_try: false,
+                flakes: 0,
+            })
+        };
+        let reason = "somebody asked".to_owned();
+        let only = vec!["TestPark".to_owned()];
+        let retry = Row::Retry { number: BuildNumber(1), attempts: 1, at: Timestamp(5), only, reason };
+        records.write(&[Row::Build(row.clone()), end(0, Outcome::Cancelled, "called off")]).await.unwrap();
+        let told = async || {
+            let results = records.outbox(9).await.unwrap();
+            let told =
+                results.iter().map(|result| (result.attempt, result.outcome.clone(), result.reason.clone()));
+            told.collect::<Vec<_>>()
+        };
+        let first = (1, "cancelled".to_owned(), "called off".to_owned());
+        // Also when the answer of the database is lost, and all is written again.
+        for _ in 0..2 {
+            records.write(std::slice::from_ref(&retry)).await.unwrap();
+            assert_eq!(told().await, std::slice::from_ref(&first));
+            let restored = records.load().await.unwrap().builds;
+            assert_eq!((restored.len(), restored[0].attempts, restored[0].earlier), (1, 1, 1));
+            assert_eq!(restored[0].only, ["TestPark"]);
+        }
+        let rows = [retry, end(2, Outcome::Passed, "")];
+        for _ in 0..2 {
+            records.write(&rows).await.unwrap();
+            assert_eq!(told().await, [first.clone(), (2, "passed".to_owned(), String::new())]);
+        }
     }
 }

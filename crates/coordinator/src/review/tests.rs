@@ -131,7 +131,12 @@ impl World {
             open: true,
             begun: Timestamp(0),
             end: end.map(|end| (Timestamp(1), end)),
-            builds: vec![TryBuild { number: BuildNumber(3), builder: "linux".parse().unwrap(), outcome }],
+            builds: vec![TryBuild {
+                number: BuildNumber(3),
+                builder: "linux".parse().unwrap(),
+                outcome,
+                note: String::new(),
+            }],
             notes: Vec::new(),
         };
         self.rows.0.lock().unwrap().insert((set.id, word), (set, None));

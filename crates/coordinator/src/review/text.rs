@@ -63,10 +63,15 @@ fn ended(facts: &Facts<'_>) -> String {
     let set = facts.set;
     let all = set.builds.len();
     match set.end.map(|(_, end)| end) {
-        Some(TryEnd::Passed) => format!("{} passed:\n{}", count(all, "build"), lines(facts)),
+        Some(TryEnd::Passed) => {
+            let mut text = format!("{} passed:\n{}", count(all, "build"), lines(facts));
+            excused(&mut text, facts);
+            text
+        }
         Some(TryEnd::Failed) => {
             let mut text = format!("{} of {} failed:\n", set.failed().count(), count(all, "build"));
             list(&mut text, facts);
+            excused(&mut text, facts);
             text
         }
         _ if all == 0 => "Nothing was tried: no builder is there for it.".to_owned(),
@@ -98,9 +103,24 @@ fn list(text: &mut String, facts: &Facts<'_>) {
         let outcome = build.outcome.map(word).unwrap_or_default();
         let _ =
             write!(text, "\n* {}: {outcome}{}: {}", build.builder, at_base(facts, build), link(facts, build));
+        if !build.note.is_empty() {
+            let _ = write!(text, " ({})", build.note);
+        }
     }
     if let Some(more) = failed.len().checked_sub(MOST).filter(|more| *more > 0) {
         let _ = write!(text, "\n* and {more} more");
+    }
+}
+
+/// What failed and is not held against the change, with what shows that.
+fn excused(text: &mut String, facts: &Facts<'_>) {
+    let flaked = |build: &&TryBuild| build.outcome == Some(Outcome::Passed) && !build.note.is_empty();
+    let mut flaked = facts.set.builds.iter().filter(flaked).take(MOST).peekable();
+    if flaked.peek().is_some() {
+        text.push_str("\n\nNot held against the change, since it passed when it was run again:\n");
+    }
+    for build in flaked {
+        let _ = write!(text, "\n* {}: {}: {}", build.builder, build.note, link(facts, build));
     }
 }
 
@@ -148,6 +168,7 @@ mod tests {
             number: BuildNumber(index as u64 + 1),
             builder: format!("b{}", index + 1).parse().unwrap(),
             outcome: *outcome,
+            note: String::new(),
         };
         TrySet {
             id: Uuid::nil(),
@@ -193,6 +214,24 @@ mod tests {
         );
         let ended = set(&failed[..3], Some(TryEnd::Failed));
         assert!(say(Word::Ended, &ended, &base).starts_with("2 of 3 builds failed:\n\n* b1: failed (passed"));
+    }
+
+    #[test]
+    fn what_flaked_is_excused_and_says_by_what() {
+        let flaked = "flaky: TestPark: exit status 1 on `m1`, then it passed on `m2`";
+        let mut set = set(&[Some(Outcome::Passed), Some(Outcome::Passed)], Some(TryEnd::Passed));
+        flaked.clone_into(&mut set.builds[1].note);
+        let excused = format!(
+            "\n\nNot held against the change, since it passed when it was run again:\n\n\
+             * b2: {flaked}: http://farm/build/2\n\n"
+        );
+        let said = say(Word::Ended, &set, &[]);
+        assert!(said.starts_with("2 builds passed:\n\n* b1: ") && said.contains(&excused), "{said}");
+        (set.builds[0].outcome, set.end) = (Some(Outcome::Failed), Some((Timestamp(1), TryEnd::Failed)));
+        "TestServe: exit status 2, twice on `m1`".clone_into(&mut set.builds[0].note);
+        let said = say(Word::Ended, &set, &[]);
+        let failed = "* b1: failed: http://farm/build/1 (TestServe: exit status 2, twice on `m1`)";
+        assert!(said.contains(failed) && said.contains(&excused), "{said}");
     }
 
     #[test]

@@ -133,6 +133,7 @@ impl Actor {
     /// Runs until shutdown; then what is pending is written.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let mut messages = Vec::with_capacity(BATCH);
+        self.performer.resume(&self.state);
         loop {
             let deadline = self.deadline();
             let timer = async {

@@ -32,6 +32,18 @@ pub(super) enum Broken {
     Log(#[from] LogError),
 }
 
+impl Broken {
+    /// Whether it is the machine that cannot, and not the network or what it asked.
+    pub(super) fn is_of_machine(&self) -> bool {
+        match self {
+            Self::Machine(error) => {
+                matches!(error, Error::NotClean(_) | Error::Malformed(_) | Error::Other { .. })
+            }
+            Self::Gone | Self::Log(_) => false,
+        }
+    }
+}
+
 /// A command that ran to its end; its log is durable.
 pub(super) struct Ended {
     pub(super) end: ExecEnd,
@@ -147,10 +159,11 @@ impl Ended {
                 EndedByUs::Cancelled | EndedByUs::Abandoned | EndedByUs::DiskFull | EndedByUs::BuildletDied,
             ) => None,
         };
-        match outcome {
-            Some(outcome) => TaskResult::Command { outcome, reason: self.reason(), ended: self.at },
-            None => TaskResult::Fault { reason: self.reason() },
+        if let Some(outcome) = outcome {
+            return TaskResult::Command { outcome, reason: self.reason(), ended: self.at };
         }
+        let of_machine = matches!(self.end.how, How::Ended(EndedByUs::DiskFull | EndedByUs::BuildletDied));
+        TaskResult::Fault { reason: self.reason(), of_machine }
     }
 
     /// Why it is no success; empty if it is one.

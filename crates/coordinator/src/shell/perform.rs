@@ -8,7 +8,7 @@ use store::Blobs;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use types::{BuildNumber, Fence, LeaseId, MachineName};
+use types::{BuildNumber, Fence, LeaseId, MachineName, Timestamp};
 
 use super::{Handle, Hub, runner, session, snapshots};
 use crate::{
@@ -38,6 +38,8 @@ impl Default for Tuning {
 /// Pauses between calls that end a lease and were lost.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How far back builds are begun again that failed on a machine which is in quarantine now.
+const VICTIMS_SINCE: Duration = Duration::from_hours(6);
 
 /// What every runner needs.
 #[derive(Clone)]
@@ -137,6 +139,7 @@ impl Performer {
             Action::RemoveSnapshot(key) => {
                 self.job("removal of a snapshot", |worker| snapshots::remove(worker, key));
             }
+            Action::Quarantined(machine) => self.quarantined(machine, state),
             Action::Changed(number) => self.changed(number, state),
             Action::Ended(end) => {
                 info!(build.id = %end.attempt.build, "build {} {}", end.attempt.build, end.outcome);
@@ -145,6 +148,38 @@ impl Performer {
                 self.worker.hub.tell(|| cell::live(&end.key, shown()));
             }
         }
+    }
+
+    /// Goes on with what the engine before may have left half done.
+    pub(super) fn resume(&self, state: &State) {
+        for machine in state.machines().filter(|machine| !machine.quarantine.is_empty()) {
+            self.begin_victims_again(machine.info.name.clone());
+        }
+    }
+
+    /// Says so to the log and to open pages, and has begun again what ended by the machine's fault.
+    fn quarantined(&self, name: MachineName, state: &State) {
+        let reason = state.machine(&name).map(|machine| machine.quarantine.clone()).unwrap_or_default();
+        warn!(machine.name = %name, "machine {name} is in quarantine: {reason}");
+        self.worker.hub.tell(|| LiveEvent::Farm);
+        self.begin_victims_again(name);
+    }
+
+    /// Has begun again what a machine alone had fail. What was begun again already is no victim any more.
+    fn begin_victims_again(&self, name: MachineName) {
+        self.job("victims of a machine", |worker| async move {
+            let now = worker.clock.now();
+            let since = Timestamp(now.0 - VICTIMS_SINCE.as_micros() as i64);
+            let told = format!("machine `{name}` is in quarantine, and nothing else ran what failed");
+            match worker.records.victims(&name, since, &told).await {
+                Ok(victims) => {
+                    for victim in victims {
+                        let _ = worker.handle.tell(Event::Retry(Box::new(victim))).await;
+                    }
+                }
+                Err(error) => warn!(machine.name = %name, "victims of {name} cannot be looked up: {error}"),
+            }
+        });
     }
 
     fn job<F: Future<Output = ()> + Send + 'static>(

@@ -31,7 +31,7 @@ pub(super) async fn run(worker: Worker, line: Line, assignment: Assignment) {
                 return;
             }
             runner.check_fitness(&broken).await;
-            TaskResult::Fault { reason: describe(&broken) }
+            TaskResult::Fault { reason: describe(&broken), of_machine: broken.is_of_machine() }
         }
     };
     let Runner { worker, assignment, .. } = runner;
@@ -232,8 +232,9 @@ impl Runner {
 
     /// What every command sees. Secrets are for what was submitted: a try runs what nobody has reviewed.
     fn environment(&self) -> Vec<(String, String)> {
-        let Assignment { plan, key, attempt, is_try, .. } = &self.assignment;
+        let Assignment { plan, key, attempt, is_try, machine, .. } = &self.assignment;
         let mut all = self.worker.settings.host_environment(&plan.host);
+        all.push(("FARMER_MACHINE".to_owned(), machine.to_string()));
         all.extend(plan.variables(key, attempt.build));
         if !is_try {
             all.extend(self.worker.settings.secrets(&plan.secrets));

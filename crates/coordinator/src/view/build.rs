@@ -12,7 +12,7 @@ use super::{
     Active, AttemptFull, Full, LogPart, MergedLog,
     cause::Cause,
     cell,
-    explain::{Depth, FAILURES},
+    explain::{Depth, FAILURES, Looked},
     full::ViewError,
     source::{PagesSource, is_failure, unread},
 };
@@ -78,7 +78,7 @@ pub(super) async fn tail(
 }
 
 impl PagesSource {
-    pub(super) async fn build_view(
+    pub(crate) async fn build_view(
         &self,
         number: BuildNumber,
         wanted: Option<u32>,
@@ -104,8 +104,9 @@ impl PagesSource {
         let end = found.and_then(|found| found.row.end.clone());
         let outcome = if last { record.outcome } else { end.as_ref().map(|(_, outcome, _)| *outcome) };
         let flakes = found.map_or(0, |found| found.shards.iter().filter(|shard| shard.is_flaky()).count());
-        let state = outcome
-            .map_or(active.map_or(Word::Waiting, running_word), |outcome| cell::word(outcome, flakes as u32));
+        let flakes = if last { record.flakes.max(flakes as u32) } else { flakes as u32 };
+        let state =
+            outcome.map_or(active.map_or(Word::Waiting, running_word), |outcome| cell::word(outcome, flakes));
         let (previous, next) = self.neighbours(record).await?;
         let mut view = BuildView {
             number,
@@ -142,7 +143,7 @@ impl PagesSource {
             elsewhere: self.elsewhere(record).await?,
             previous,
             next,
-            notes: found.map(notes).unwrap_or_default(),
+            notes: [self.retries(record).await?, found.map(notes).unwrap_or_default()].concat(),
             can_cancel: record.outcome.is_none(),
         };
         let Some(found) = found else { return Ok(view) };
@@ -151,20 +152,24 @@ impl PagesSource {
             view.log =
                 LogSummary { bytes: log.len(), lines: self.lines(&log).await?, finished: log.finished };
             view.failures = self.failures(found, &log).await?;
-            self.blame(record, found, &mut view).await?;
+            self.blame(Looked::at(&full, found), &mut view).await?;
         }
         Ok(view)
     }
 
+    /// How often and why a build was begun again, in words.
+    async fn retries(&self, record: &BuildRecord) -> Result<Vec<String>, SourceError> {
+        let found = match record.attempts {
+            0 => Vec::new(),
+            _ => read::retries(&self.viewer.database, record.number).await.map_err(unread)?,
+        };
+        Ok(found.iter().map(|(after, why)| format!("begun again after attempt {after}: {why}")).collect())
+    }
+
     /// Says of the first failures whether they are new here, and whose fault they seem to be.
-    async fn blame(
-        &self,
-        record: &BuildRecord,
-        found: &AttemptFull,
-        view: &mut BuildView,
-    ) -> Result<(), SourceError> {
+    async fn blame(&self, looked: Looked<'_>, view: &mut BuildView) -> Result<(), SourceError> {
         let first: Vec<Failure> = view.failures.iter().take(FAILURES).cloned().collect();
-        let explained = self.explain_all(record, found, first, Depth::Shallow).await?;
+        let explained = self.explain_all(looked, first, Depth::Shallow).await?;
         for (failure, told) in view.failures.iter_mut().zip(&explained) {
             failure.is_new = match told.cause {
                 Cause::Commit => Some(true),
@@ -172,7 +177,7 @@ impl PagesSource {
                 Cause::Flake | Cause::Infrastructure | Cause::Unclear => None,
             };
         }
-        if found.row.end.is_some() {
+        if looked.found.row.end.is_some() {
             let worst = explained.iter().min_by_key(|told| told.cause);
             view.likely_cause = worst.map(|told| format!("{}: {}", told.failure.name, told.text));
         }
@@ -358,7 +363,7 @@ fn snapshot(found: &AttemptFull, plan: &Plan) -> Snapshot {
     Snapshot { r#use, bytes: None, from: None, detail }
 }
 
-fn main_machine(found: &AttemptFull) -> Option<MachineName> {
+pub(super) fn main_machine(found: &AttemptFull) -> Option<MachineName> {
     found
         .steps
         .iter()

@@ -43,13 +43,15 @@ pub(super) struct Evidence {
     pub(super) since: Option<BuildNumber>,
     /// How often it flakes.
     pub(super) rate: Option<Share>,
+    /// It failed on a machine only that is in quarantine, and why that is.
+    pub(super) sick: Option<(MachineName, String)>,
 }
 
 impl Runs {
-    pub(super) fn of(machines: &[MachineName], twice: bool) -> Self {
+    pub(super) fn of(machines: &[MachineName]) -> Self {
         match machines {
-            [first, second] if twice && first == second => Self::TwiceOn(first.clone()),
-            [first, second] if twice => Self::Twice(first.clone(), second.clone()),
+            [first, second] if first == second => Self::TwiceOn(first.clone()),
+            [first, second] => Self::Twice(first.clone(), second.clone()),
             _ => Self::Once,
         }
     }
@@ -67,6 +69,13 @@ impl Runs {
 
 /// Whose fault it is, and why.
 pub(super) fn judge(seen: &Evidence) -> (Cause, String) {
+    if let Some((machine, why)) = &seen.sick {
+        let seen = match seen.state {
+            Word::Flaky => flaked(&seen.runs),
+            _ => format!("it failed on `{machine}` only"),
+        };
+        return (Cause::Infrastructure, format!("{seen}; `{machine}` is in quarantine: {why}"));
+    }
     let failed = seen.runs.failed();
     match (seen.state, seen.before) {
         (Word::Infrastructure, _) => (
@@ -111,11 +120,32 @@ mod tests {
     use super::*;
 
     fn seen(state: Word, runs: Runs, before: Option<Said>) -> Evidence {
-        Evidence { state, runs, before: before.map(|said| (said, BuildNumber(4))), since: None, rate: None }
+        Evidence {
+            state,
+            runs,
+            before: before.map(|said| (said, BuildNumber(4))),
+            since: None,
+            rate: None,
+            sick: None,
+        }
     }
 
     fn twice() -> Runs {
-        Runs::of(&["m1".parse().unwrap(), "m2".parse().unwrap()], true)
+        Runs::of(&["m1".parse().unwrap(), "m2".parse().unwrap()])
+    }
+
+    #[test]
+    fn what_failed_on_a_sick_machine_only_blames_nobody_else() {
+        let sick = Some(("m1".parse().unwrap(), "3 of 3 failed".to_owned()));
+        let flaky = Evidence { sick: sick.clone(), ..seen(Word::Flaky, twice(), Some(Said::Passed)) };
+        let (cause, text) = judge(&flaky);
+        assert_eq!(cause, Cause::Infrastructure);
+        assert_eq!(
+            text,
+            "it failed on `m1` and passed on `m2`, at one commit; `m1` is in quarantine: 3 of 3 failed"
+        );
+        let failed = Evidence { sick, ..seen(Word::Failed, Runs::Once, Some(Said::Passed)) };
+        assert_eq!(judge(&failed).0, Cause::Infrastructure);
     }
 
     #[test]

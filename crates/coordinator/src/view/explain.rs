@@ -1,21 +1,23 @@
 //! Why a build failed: each failure with whose fault it seems to be, and what says so. Everything is bounded: a few
 //! failures, a few lines, a few builds of the past.
 
+use std::collections::BTreeMap;
+
 use pages::{
     SourceError,
     view::{Failure, LogLine, State as Word, TestLine},
 };
-use types::{BuildNumber, CommitHash, MachineName, Outcome, Share};
+use types::{BuildNumber, CommitHash, MachineName, Outcome, Phase, Share};
 
 use super::{
-    AttemptFull, MergedLog, ViewError,
-    build::tail,
+    AttemptFull, Full, MergedLog, ViewError,
+    build::{main_machine, tail},
     cause::{Cause, Evidence, Runs, judge},
     past::{Item, Past, Said},
     signature::signature,
-    source::{PagesSource, unread},
+    source::{PagesSource, stopping, unread},
 };
-use crate::records::read::BuildRecord;
+use crate::{core::State, records::read::BuildRecord};
 
 /// How many failures are explained.
 pub(crate) const FAILURES: usize = 5;
@@ -64,6 +66,24 @@ pub(super) enum Depth {
     Deep,
 }
 
+/// An attempt whose failures are explained.
+#[derive(Clone, Copy)]
+pub(super) struct Looked<'a> {
+    pub(super) record: &'a BuildRecord,
+    pub(super) found: &'a AttemptFull,
+    /// Another attempt at the same commit, which did the same.
+    pub(super) other: Option<Other<'a>>,
+}
+
+/// When the other attempt was.
+#[derive(Clone, Copy)]
+pub(super) enum Other<'a> {
+    /// It failed before.
+    Before(&'a AttemptFull),
+    /// It passed after.
+    After(&'a AttemptFull),
+}
+
 /// The explanation of a build: how it stands now is told elsewhere.
 pub(crate) struct Explanation {
     pub(crate) failures: Vec<Explained>,
@@ -71,51 +91,74 @@ pub(crate) struct Explanation {
 }
 
 impl PagesSource {
-    /// Why the last attempt of a build failed, as far as it has.
+    /// Why the last attempt of a build failed, as far as it has; of one that passed, why the one before it failed.
     pub(crate) async fn explain(&self, number: BuildNumber) -> Result<Explanation, SourceError> {
-        let full = self.viewer.full(number, true).await?;
+        let full = self.viewer.full(number, false).await?;
         let nothing = Explanation { failures: Vec::new(), more: 0 };
-        let Some(found) = full.attempts.last() else { return Ok(nothing) };
-        let Some(log) = self.viewer.log(number, Some(found.row.id.attempt)).await? else {
-            return Ok(nothing);
+        let Some(last) = full.attempts.last() else { return Ok(nothing) };
+        let (mut explained, mut more) = self.explain_attempt(Looked::at(&full, last)).await?;
+        if full.record.outcome == Some(Outcome::Passed)
+            && let Some(before) = failed_before(&full)
+        {
+            let (overturned, left_out) = self.explain_attempt(Looked::at(&full, before)).await?;
+            explained.extend(overturned);
+            more += left_out + explained.len().saturating_sub(FAILURES);
+            explained.truncate(FAILURES);
+        }
+        explained.sort_by_key(|one| one.cause);
+        Ok(Explanation { failures: explained, more })
+    }
+
+    /// What failed in an attempt, and how much of it is left out.
+    async fn explain_attempt(&self, looked: Looked<'_>) -> Result<(Vec<Explained>, usize), SourceError> {
+        let id = looked.found.row.id;
+        let Some(log) = self.viewer.log(id.build, Some(id.attempt)).await? else {
+            return Ok((Vec::new(), 0));
         };
-        let mut failures = self.failures(found, &log).await?;
+        let mut failures = self.failures(looked.found, &log).await?;
         // What flaked is told last.
         failures.sort_by_key(|failure| failure.state == Word::Flaky);
         let more = failures.len().saturating_sub(FAILURES);
         failures.truncate(FAILURES);
-        let mut explained = self.explain_all(&full.record, found, failures, Depth::Deep).await?;
-        explained.sort_by_key(|one| one.cause);
-        Ok(Explanation { failures: explained, more })
+        Ok((self.explain_all(looked, failures, Depth::Deep).await?, more))
     }
 
     /// Explains failures of an attempt.
     pub(super) async fn explain_all(
         &self,
-        record: &BuildRecord,
-        found: &AttemptFull,
+        looked: Looked<'_>,
         failures: Vec<Failure>,
         depth: Depth,
     ) -> Result<Vec<Explained>, SourceError> {
         if failures.is_empty() {
             return Ok(Vec::new());
         }
-        let mut past = Past::of(&self.viewer.database, record).await.map_err(unread)?;
+        let mut past = Past::of(&self.viewer.database, looked.record).await.map_err(unread)?;
+        let sick = self.sick().await?;
         let mut explained = Vec::with_capacity(failures.len());
         for failure in failures {
-            explained.push(self.explain_one(record, found, &mut past, failure, depth).await?);
+            explained.push(self.explain_one(looked, (&mut past, &sick), failure, depth).await?);
         }
         Ok(explained)
     }
 
+    /// Why machines are in quarantine.
+    async fn sick(&self) -> Result<BTreeMap<MachineName, String>, SourceError> {
+        let look = |state: &State| {
+            let sick = state.machines().filter(|machine| !machine.quarantine.is_empty());
+            sick.map(|machine| (machine.info.name.clone(), machine.quarantine.clone())).collect()
+        };
+        self.viewer.handle.ask(look).await.map_err(stopping)
+    }
+
     async fn explain_one(
         &self,
-        record: &BuildRecord,
-        found: &AttemptFull,
-        past: &mut Past,
+        looked: Looked<'_>,
+        (past, sick): (&mut Past, &BTreeMap<MachineName, String>),
         failure: Failure,
         depth: Depth,
     ) -> Result<Explained, SourceError> {
+        let Looked { record, found, .. } = looked;
         let deep = depth == Depth::Deep;
         let shard = failure
             .shard
@@ -129,16 +172,24 @@ impl PagesSource {
             _ => None,
         };
         let rate = line.as_ref().map(TestLine::flake_rate);
-        let machines = shard.map_or_else(|| failure.machine.iter().cloned().collect(), machines);
+        let again = shard.is_some_and(|shard| shard.first.is_some());
+        let machines =
+            if again { shard.map(machines).unwrap_or_default() } else { looked.machines(&failure) };
         let outcome = match (failure.state, shard.and_then(|shard| shard.first.as_ref())) {
             (Word::Infrastructure, _) => Outcome::Infrastructure,
             (_, Some(first)) => first.outcome,
             (Word::TimedOut, None) => Outcome::TimedOut,
             _ => Outcome::Failed,
         };
+        // What passed in a later attempt at the same commit was chance's fault, or a machine's.
+        let state = match (failure.state, looked.other) {
+            (Word::Failed | Word::TimedOut, Some(Other::After(_))) => Word::Flaky,
+            (state, _) => state,
+        };
         let evidence = Evidence {
-            state: failure.state,
-            runs: Runs::of(&machines, shard.is_some_and(|shard| shard.first.is_some())),
+            state,
+            runs: Runs::of(&machines),
+            sick: blamed(state, &machines, sick),
             before: before.nearest,
             since: before.since,
             rate,
@@ -195,6 +246,58 @@ impl PagesSource {
             None => Ok(Vec::new()),
         }
     }
+}
+
+impl<'a> Looked<'a> {
+    /// An attempt of a build, with the one that it repeated or that repeated it.
+    pub(super) fn at(full: &'a Full, found: &'a AttemptFull) -> Self {
+        let last = full.attempts.last().filter(|last| last.row.id != found.row.id);
+        let other = match last {
+            None => failed_before(full).map(Other::Before),
+            Some(last) => {
+                let passed = full.record.outcome == Some(Outcome::Passed);
+                let repeated = failed_before(full).is_some_and(|before| before.row.id == found.row.id);
+                (passed && repeated).then_some(Other::After(last))
+            }
+        };
+        Self { record: &full.record, found, other }
+    }
+
+    /// Where something ran that was run once in its attempt, and once in the other if that is known.
+    fn machines(&self, failure: &Failure) -> Vec<MachineName> {
+        let phase = if failure.name == "make" { Phase::Make } else { Phase::Test };
+        let there = |attempt: &AttemptFull| {
+            let step = attempt.steps.iter().find(|step| step.phase == phase);
+            step.and_then(|step| step.machine.clone()).or_else(|| main_machine(attempt))
+        };
+        let here = failure.machine.clone();
+        let both = match self.other {
+            Some(Other::Before(attempt)) if phase == Phase::Make => [there(attempt), here],
+            Some(Other::After(attempt)) => [here, there(attempt)],
+            // Tests that failed before are no reason to believe that this one did.
+            Some(Other::Before(_)) | None => [here, None],
+        };
+        both.into_iter().flatten().collect()
+    }
+}
+
+/// The attempt before the last, if it ended with a verdict: the last repeated it.
+fn failed_before(full: &Full) -> Option<&AttemptFull> {
+    let before = full.attempts.iter().rev().nth(1)?;
+    let (_, outcome, _) = before.row.end.as_ref()?;
+    matches!(outcome, Outcome::Failed | Outcome::TimedOut).then_some(before)
+}
+
+/// The machine in quarantine that is to blame: all that failed did so there.
+fn blamed(
+    state: Word,
+    machines: &[MachineName],
+    sick: &BTreeMap<MachineName, String>,
+) -> Option<(MachineName, String)> {
+    let failed = if state == Word::Flaky { machines.get(..1)? } else { machines };
+    let mut known = failed.iter().map(|machine| Some((machine.clone(), sick.get(machine)?.clone())));
+    let first = known.next()??;
+    known.all(|machine| machine.is_some()).then_some(first)
 }
 
 /// Where a shard ran, in order.

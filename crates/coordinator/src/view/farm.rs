@@ -96,7 +96,10 @@ impl PagesSource {
                 since: Some(problem.since),
             })
             .collect();
-        let broken = look.machines.iter().filter(|machine| machine.state == MachineState::Broken);
+        let broken = look
+            .machines
+            .iter()
+            .filter(|machine| matches!(machine.state, MachineState::Broken | MachineState::Quarantined));
         problems.extend(broken.map(|machine| Problem {
             severity: Severity::Warning,
             text: format!("machine {}: {}", machine.name, machine.problem),
@@ -234,13 +237,14 @@ impl PagesSource {
             .hosts
             .iter()
             .zip(connected)
-            .map(|(host, connected)| HostView {
+            .map(|(host, (connected, waiting))| HostView {
                 name: host.name.clone(),
                 pool: host.pool.clone(),
                 tier: host.tier.as_str().to_owned(),
                 reuse: reuse(host.reuse.as_str()),
                 expected: u64::from(host.expected),
                 connected,
+                waiting,
                 owners: host.owners.clone(),
                 tags: host.tags.clone(),
                 problem: if connected < u64::from(host.expected) {
@@ -258,23 +262,30 @@ impl PagesSource {
         Ok(view)
     }
 
-    async fn connected(&self, hosts: Vec<HostType>) -> Result<Vec<u64>, SourceError> {
+    /// How many machines of each kind are connected, and how much waits for one.
+    async fn connected(&self, hosts: Vec<HostType>) -> Result<Vec<(u64, u64)>, SourceError> {
         let look = move |state: &State| {
+            let waits = waits(state);
             let up =
                 |host: &HostType| state.machines_of(host).filter(|m| m.connection.is_some()).count() as u64;
-            hosts.iter().map(up).collect::<Vec<u64>>()
+            hosts.iter().map(|host| (up(host), waits.get(host).copied().unwrap_or(0))).collect::<Vec<_>>()
         };
         self.viewer.handle.ask(look).await.map_err(stopping)
     }
 }
 
-fn look(state: &State, pools: &BTreeMap<HostType, String>, now: Timestamp) -> Look {
-    let mut waits: BTreeMap<HostType, u64> = BTreeMap::new();
+/// How much waits for a machine, by what kind.
+fn waits(state: &State) -> BTreeMap<HostType, u64> {
+    let mut waits = BTreeMap::new();
     let builds = state.builds().filter(|build| build.needs_machine()).map(|build| &build.plan.host);
     let sessions = state.sessions().filter(|session| session.seat.is_none()).map(|session| &session.host);
     for host in builds.chain(sessions) {
         *waits.entry(host.clone()).or_default() += 1;
     }
+    waits
+}
+
+fn look(state: &State, pools: &BTreeMap<HostType, String>, now: Timestamp) -> Look {
     let held = state.machines().filter_map(|machine| Some((machine, state.holding(machine)?)));
     let mut leases: Vec<LeaseView> = held
         .map(|(machine, held)| LeaseView {
@@ -283,6 +294,9 @@ fn look(state: &State, pools: &BTreeMap<HostType, String>, now: Timestamp) -> Lo
             machine: machine.info.name.clone(),
             works_on: held.works_on,
             build: held.build,
+            builder: held.build.and_then(|number| Some(state.build(number)?.key.builder.clone())),
+            commit: held.build.and_then(|number| Some(state.build(number)?.key.commit)),
+            is_try: held.build.and_then(|number| state.build(number)).is_some_and(|build| build.is_try),
             since: held.since,
             expires: held.expires,
         })
@@ -299,7 +313,7 @@ fn look(state: &State, pools: &BTreeMap<HostType, String>, now: Timestamp) -> Lo
         queue_length: state.waiting_len() as u64,
         leases,
         sessions: state.sessions().map(|session| super::sessions::live(state, session)).collect(),
-        waiting: waits,
+        waiting: waits(state),
     }
 }
 
@@ -325,11 +339,13 @@ pub(super) fn machine(
 ) -> MachineView {
     let held = state.holding(machine);
     let found = match machine.state() {
-        "idle" => MachineState::Idle,
+        // It is suspected for a moment only, until it is known whether it is to blame.
+        "idle" | "suspected" => MachineState::Idle,
         "leased" => MachineState::Leased,
         "cleaning" => MachineState::Cleaning,
         "broken" => MachineState::Broken,
         "draining" => MachineState::Draining,
+        "quarantined" => MachineState::Quarantined,
         _ => MachineState::Lost,
     };
     MachineView {
@@ -343,8 +359,13 @@ pub(super) fn machine(
         version: machine.info.version.clone(),
         platform: machine.info.platform.clone(),
         seen: if machine.connection.is_some() { now } else { machine.since },
+        connected: machine.connection.map(|_| machine.connected),
         reuse: reuse(&machine.info.reuse),
-        problem: machine.problem.clone(),
+        problem: if machine.problem.is_empty() {
+            machine.quarantine.clone()
+        } else {
+            machine.problem.clone()
+        },
         next_step: next_step(&machine.info.name, found),
     }
 }
@@ -352,6 +373,9 @@ pub(super) fn machine(
 fn next_step(name: &MachineName, state: MachineState) -> String {
     match state {
         MachineState::Broken => format!("look at {name}, remove what is left, and start its buildlet again"),
+        MachineState::Quarantined => {
+            format!("look at {name}; once it is sound: farmer machine lift {name}")
+        }
         MachineState::Lost => format!("start the buildlet of {name} again"),
         _ => String::new(),
     }

@@ -59,6 +59,9 @@ pub struct HostView {
     pub expected: u64,
     /// How many are connected.
     pub connected: u64,
+    /// How much waits for one.
+    #[serde(default)]
+    pub waiting: u64,
     /// Who looks after them.
     pub owners: Vec<String>,
     /// What they have, for example `linux`.

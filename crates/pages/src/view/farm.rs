@@ -83,6 +83,8 @@ pub enum MachineState {
     Broken,
     /// Finishing, then gone.
     Draining,
+    /// In quarantine: it takes no work until a person says so.
+    Quarantined,
     /// Not heard of.
     Lost,
 }
@@ -96,6 +98,7 @@ impl MachineState {
             Self::Cleaning => "cleaning",
             Self::Broken => "broken",
             Self::Draining => "draining",
+            Self::Quarantined => "in quarantine",
             Self::Lost => "lost",
         }
     }
@@ -124,6 +127,9 @@ pub struct MachineView {
     pub platform: String,
     /// When it was last heard of.
     pub seen: Timestamp,
+    /// Since when it is connected, if it is.
+    #[serde(default)]
+    pub connected: Option<Timestamp>,
     /// How it is kept clean.
     pub reuse: Reuse,
     /// What is wrong with it; empty when nothing is.
@@ -164,6 +170,15 @@ pub struct LeaseView {
     pub works_on: String,
     /// The build.
     pub build: Option<BuildNumber>,
+    /// Its builder.
+    #[serde(default)]
+    pub builder: Option<BuilderName>,
+    /// Its commit.
+    #[serde(default)]
+    pub commit: Option<CommitHash>,
+    /// It is a try: of no commit that was submitted.
+    #[serde(default)]
+    pub is_try: bool,
     /// Since when.
     pub since: Timestamp,
     /// When it ends unless renewed.

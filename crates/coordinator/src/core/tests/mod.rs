@@ -5,6 +5,7 @@ mod random;
 mod rules;
 mod second_run;
 mod sessions;
+mod sick;
 mod tables;
 mod tries;
 mod world;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use types::Outcome;
 
-use super::world::{World, done, listed, new_build, plan};
+use super::world::{World, done, fault, listed, new_build, plan};
 use crate::core::{Class, Event, Task, TaskResult};
 
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +22,9 @@ enum Happening {
     Prepared(bool),
     Use(usize),
     Leave(usize),
+    Retry(usize),
+    Quarantine(u8),
+    Lift(u8),
     Restart,
 }
 
@@ -52,6 +55,9 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => any::<bool>().prop_map(Happening::Prepared),
         1 => any::<usize>().prop_map(Happening::Use),
         1 => any::<usize>().prop_map(Happening::Leave),
+        1 => any::<usize>().prop_map(Happening::Retry),
+        1 => (0..4_u8).prop_map(Happening::Quarantine),
+        2 => (0..4_u8).prop_map(Happening::Lift),
         1 => Just(Happening::Restart),
     ]
 }
@@ -100,6 +106,13 @@ fn live(world: &mut World, happening: Happening) {
         Happening::DropSnapshots => {
             world.step(Event::DropSnapshots(world.tables.restored().snapshots.into_iter().collect()));
         }
+        Happening::Retry(index) => {
+            if let Some(retry) = world.tables.ended(index) {
+                world.retry(retry);
+            }
+        }
+        Happening::Quarantine(n) => world.quarantine(&format!("m{n}")),
+        Happening::Lift(n) => world.lift(&format!("m{n}")),
         Happening::Restart => world.restart(),
         Happening::Sit(_) | Happening::Prepared(_) | Happening::Use(_) | Happening::Leave(_) => {
             sit(world, happening);
@@ -136,9 +149,9 @@ fn answer(world: &mut World, index: usize, how: u8) {
     }
     let index = index % world.running.len();
     let task = world.running[index].task.clone();
-    let fault = TaskResult::Fault { reason: "a fault".to_owned() };
     let result = match (task, how) {
-        (_, 0..20) => fault,
+        (_, 0..10) => fault("a fault"),
+        (_, 10..20) => TaskResult::Fault { reason: "no disk".to_owned(), of_machine: true },
         (Task::Make(_) | Task::Shard(..) | Task::List(_), 20..35) => world.command(Outcome::Failed),
         (Task::Make(_) | Task::Shard(..), 35..40) => world.command(Outcome::TimedOut),
         (Task::Make(_) | Task::Shard(..), _) => world.command(Outcome::Passed),
@@ -165,6 +178,7 @@ proptest! {
             let name = format!("m{n}");
             world.disconnect(&name);
             world.connect(&name);
+            world.lift(&name);
         }
         world.pass(60);
         // What was kept busy is given up; what is used no more ends by itself.

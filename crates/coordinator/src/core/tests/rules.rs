@@ -2,8 +2,8 @@
 
 use types::{BuildNumber, Outcome};
 
-use super::world::{World, done, listed, new_build, plan};
-use crate::core::{Accept, Class, Event, Task, TaskResult, WaitCode};
+use super::world::{World, done, fault, listed, new_build, plan};
+use crate::core::{Accept, Class, Event, Task, WaitCode};
 
 const ONE: BuildNumber = BuildNumber(1);
 
@@ -133,7 +133,7 @@ fn only_faults_of_the_farm_are_tried_again_and_at_most_three_times() {
     world.accept(new_build(1, plan(0, false, false)));
     for attempt in 1..=3 {
         assert_eq!(world.tasks(), ["m1 source"], "attempt {attempt}");
-        world.answer(0, TaskResult::Fault { reason: "no route".to_owned() });
+        world.answer(0, fault("no route"));
         world.clean_all();
         if attempt < 3 {
             assert_eq!(world.state.wait_reason(ONE).unwrap().code, WaitCode::BackingOff);
@@ -201,7 +201,7 @@ fn a_shard_that_no_machine_can_run_ends_the_attempt_after_three_tries() {
     let mut world = testing();
     for _ in 0..3 {
         let index = world.running.iter().position(|a| matches!(a.task, Task::Shard(4, _))).unwrap();
-        world.answer(index, TaskResult::Fault { reason: "no disk".to_owned() });
+        world.answer(index, fault("no disk"));
         world.clean_all();
         while let Some(index) = world.running.iter().position(|a| matches!(a.task, Task::SnapshotFetch(_))) {
             world.answer(index, done());
@@ -213,7 +213,7 @@ fn a_shard_that_no_machine_can_run_ends_the_attempt_after_three_tries() {
 #[test]
 fn a_machine_that_comes_back_in_time_goes_on() {
     let mut world = testing();
-    world.answer(1, TaskResult::Fault { reason: "x".to_owned() });
+    world.answer(1, fault("x"));
     world.clean_all();
     let before = world.running.iter().find(|a| a.machine.as_str() == "m1").unwrap().clone();
     let believes = world.machines.get_mut(&before.machine).unwrap();
@@ -287,7 +287,7 @@ fn a_second_builder_begins_with_the_first_ones_snapshot() {
     other.key.builder = "linux-race".parse().unwrap();
     world.accept(other);
     assert_eq!(world.tasks(), ["m1 snapshot_fetch"]);
-    world.answer(0, TaskResult::Fault { reason: "it is damaged".to_owned() });
+    world.answer(0, fault("it is damaged"));
     assert_eq!(world.tasks(), ["m1 source"], "it makes after all");
     world.drain(2);
     assert_eq!(world.tables.ends[1].outcome, Outcome::Passed);
@@ -351,7 +351,7 @@ fn a_build_does_not_rest_for_hours_when_the_clock_was_set_back_before_a_restart(
     let mut world = World::new();
     world.connect("m1");
     world.accept(new_build(1, plan(0, false, false)));
-    world.answer(0, TaskResult::Fault { reason: "no route".to_owned() });
+    world.answer(0, fault("no route"));
     assert_eq!(world.state.wait_reason(ONE).unwrap().code, WaitCode::BackingOff);
     world.now = types::Timestamp::from_seconds(world.now.seconds() - 3600);
     world.restart();

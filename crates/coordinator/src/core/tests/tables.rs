@@ -6,18 +6,41 @@ use types::{AttemptId, BuildNumber, Fence, LeaseId, MachineName, SessionId, Time
 use uuid::Uuid;
 
 use crate::core::{
-    AttemptRow, BuildEnd, BuildRow, Lease, MachineInfo, Restored, RestoredBuild, Row, Session, Shard,
-    SnapshotKey, StepRecord, TrySet, Word,
+    AttemptRow, BuildEnd, BuildRow, Doubt, Health, Lease, MachineInfo, Restored, RestoredBuild,
+    RestoredMachine, Retry, Row, Session, Shard, SnapshotKey, StepRecord, TrySet, Word,
 };
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Progress {
     attempts: u32,
     faults: u32,
     preempted: u32,
+    earlier: u32,
+    doubt: Option<Box<Doubt>>,
+    only: Vec<String>,
     waiting_since: Timestamp,
     resting_until: Option<Timestamp>,
     last_fault: String,
+}
+
+impl Progress {
+    fn of(row: Row, only: Vec<String>) -> Self {
+        let Row::BuildProgress {
+            attempts,
+            faults,
+            preempted,
+            earlier,
+            doubt,
+            waiting_since,
+            resting_until,
+            last_fault,
+            ..
+        } = row
+        else {
+            panic!("it is no progress");
+        };
+        Self { attempts, faults, preempted, earlier, doubt, only, waiting_since, resting_until, last_fault }
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -28,7 +51,7 @@ pub(super) struct Tables {
     pub(super) shards: BTreeMap<(AttemptId, u32), Shard>,
     steps: BTreeMap<(AttemptId, u32), StepRecord>,
     leases: BTreeMap<LeaseId, Lease>,
-    machines: BTreeMap<MachineName, (MachineInfo, Timestamp)>,
+    machines: BTreeMap<MachineName, RestoredMachine>,
     snapshots: BTreeSet<SnapshotKey>,
     sessions: BTreeMap<SessionId, Session>,
     /// How sessions ended, in order.
@@ -43,30 +66,23 @@ impl Tables {
     pub(super) fn apply(&mut self, row: Row) {
         match row {
             Row::Build(row) => {
-                let progress = Progress {
-                    attempts: 0,
-                    faults: 0,
-                    preempted: 0,
-                    waiting_since: row.created,
-                    resting_until: None,
-                    last_fault: String::new(),
-                };
+                let progress = Progress { waiting_since: row.created, ..Progress::default() };
                 self.builds.insert(row.number, (*row, progress));
             }
-            Row::BuildProgress {
-                number,
-                attempts,
-                faults,
-                preempted,
-                waiting_since,
-                resting_until,
-                last_fault,
-                ..
-            } => {
-                let entry = self.builds.get_mut(&number).unwrap();
-                entry.1 = Progress { attempts, faults, preempted, waiting_since, resting_until, last_fault };
+            Row::BuildProgress { number, .. } => {
+                let entry = &mut self.builds.get_mut(&number).unwrap().1;
+                *entry = Progress::of(row, std::mem::take(&mut entry.only));
             }
             Row::BuildEnd(end) => self.ends.push(end),
+            Row::Retry { number, attempts, at, only, .. } => {
+                self.ends.retain(|end| end.attempt.build != number);
+                self.builds.get_mut(&number).unwrap().1 =
+                    Progress { attempts, earlier: attempts, only, waiting_since: at, ..Progress::default() };
+            }
+            Row::Health { machine, health, quarantine } => {
+                let known = self.machines.get_mut(&machine).unwrap();
+                (known.health, known.quarantine) = (health, quarantine);
+            }
             Row::Attempt(row) => {
                 self.attempts.insert(row.id, row);
             }
@@ -82,9 +98,7 @@ impl Tables {
             Row::Step(attempt, index, step) => {
                 assert!(self.steps.insert((attempt, index), step).is_none());
             }
-            Row::Machine(info, since) => {
-                self.machines.insert(info.name.clone(), (info, since));
-            }
+            Row::Machine(info, since) => self.machine(info, since),
             Row::Snapshot(key, ..) => {
                 self.snapshots.insert(key);
             }
@@ -115,6 +129,24 @@ impl Tables {
         }
     }
 
+    fn machine(&mut self, info: MachineInfo, since: Timestamp) {
+        let known = self.machines.entry(info.name.clone()).or_insert_with(|| RestoredMachine {
+            info: info.clone(),
+            since,
+            health: Health::default(),
+            quarantine: String::new(),
+        });
+        (known.info, known.since) = (info, since);
+    }
+
+    /// A build that has ended, to be begun again.
+    pub(super) fn ended(&self, index: usize) -> Option<Retry> {
+        let end = self.ends.get(index.checked_rem(self.ends.len())?)?;
+        let (row, _) = self.builds.get(&end.attempt.build)?;
+        let reason = "somebody asked".to_owned();
+        Some(Retry { row: row.clone(), attempts: end.attempt.attempt, only: Vec::new(), reason })
+    }
+
     pub(super) fn restored(&self) -> Restored {
         let ended: BTreeSet<BuildNumber> = self.ends.iter().map(|end| end.attempt.build).collect();
         let builds =
@@ -128,6 +160,9 @@ impl Tables {
                     attempts: progress.attempts,
                     faults: progress.faults,
                     preempted: progress.preempted,
+                    earlier: progress.earlier,
+                    doubt: progress.doubt.clone(),
+                    only: progress.only.clone(),
                     waiting_since: progress.waiting_since,
                     resting_until: progress.resting_until,
                     last_fault: progress.last_fault.clone(),

@@ -92,6 +92,25 @@ fn the_first_failure_is_told_while_others_run_and_the_end_when_all_have_ended() 
 }
 
 #[test]
+fn a_build_that_is_begun_again_before_its_set_has_ended_is_waited_for() {
+    let mut world = world();
+    asks(&mut world, 1);
+    world.answer(0, done());
+    let failed = world.command(Outcome::Failed);
+    world.answer(0, failed);
+    let retry = world.tables.ended(0).unwrap();
+    world.retry(retry);
+    world.restart();
+    world.connect("m1");
+    run(&mut world, &[]);
+    assert_eq!(set(&world).end.and_then(|(_, end)| end.vote()), Some(1), "both passed in the end");
+    let again = world.tables.ended(0).unwrap();
+    world.retry(again);
+    run(&mut world, &[]);
+    assert_eq!(words(&world), [Word::Begun, Word::Failing, Word::Ended], "nothing more is said of it");
+}
+
+#[test]
 fn a_new_patch_set_calls_off_the_one_before_and_nothing_more_is_said_of_it() {
     let mut world = world();
     asks(&mut world, 1);

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::tables::Tables;
 use crate::core::{
     Accept, Action, Arrival, Assignment, BuildKey, Class, Connection, Event, Limits, ListedTest, MachineInfo,
-    NewBuild, NewSession, Plan, Preparation, Ready, SnapshotPlan, Stamp, State, Task, TaskResult, TestPlan,
-    step,
+    NewBuild, NewSession, Plan, Preparation, Ready, Retry, SnapshotPlan, Stamp, State, Task, TaskResult,
+    TestPlan, step,
 };
 
 /// What a machine believes.
@@ -30,6 +30,8 @@ pub(super) struct World {
     pub(super) replies: Vec<Vec<types::BuildNumber>>,
     /// Machines that are to be made ready for sessions.
     pub(super) preparing: Vec<Preparation>,
+    /// Machines that were put in quarantine, in order.
+    pub(super) quarantined: Vec<MachineName>,
     pub(super) now: Timestamp,
     steps: u64,
     connections: u64,
@@ -89,6 +91,11 @@ pub(super) fn done() -> TaskResult {
     TaskResult::Done { detail: String::new(), bytes: 1 }
 }
 
+/// A fault of the farm that is not the machine's.
+pub(super) fn fault(reason: &str) -> TaskResult {
+    TaskResult::Fault { reason: reason.to_owned(), of_machine: false }
+}
+
 impl World {
     pub(super) fn new() -> Self {
         Self {
@@ -99,6 +106,7 @@ impl World {
             cleaning: Vec::new(),
             replies: Vec::new(),
             preparing: Vec::new(),
+            quarantined: Vec::new(),
             now: Timestamp::from_seconds(1_000_000),
             steps: 0,
             connections: 0,
@@ -143,6 +151,7 @@ impl World {
                 self.cleaning.push((machine, fence));
             }
             Action::Reply { builds, .. } => self.replies.push(builds),
+            Action::Quarantined(machine) => self.quarantined.push(machine),
             Action::Changed(_)
             | Action::Ended(_)
             | Action::SnapshotStored
@@ -245,6 +254,22 @@ impl World {
             believes.execs.push(exec);
         }
         self.step(Event::TaskEnded { lease: assignment.lease, task: assignment.task, result });
+    }
+
+    /// Somebody asks for a build again, as it was when it had ended.
+    pub(super) fn retry(&mut self, retry: Retry) {
+        self.step(Event::Retry(Box::new(retry)));
+    }
+
+    /// Somebody says that a machine is to take no work.
+    pub(super) fn quarantine(&mut self, name: &str) {
+        let machine = name.parse().unwrap();
+        self.step(Event::Quarantine { machine, reason: "its disk is bad".to_owned() });
+    }
+
+    /// Somebody says that it is sound.
+    pub(super) fn lift(&mut self, name: &str) {
+        self.step(Event::Lift(name.parse().unwrap()));
     }
 
     /// Somebody asks for a session.

@@ -26,6 +26,9 @@ pub fn farm() -> FarmView {
             machine: name("linux-amd64-1"),
             works_on: "48220.1".to_owned(),
             build: Some(BuildNumber(48_213)),
+            builder: Some(name("linux-arm64")),
+            commit: Some(commit(0, 120).hash),
+            is_try: false,
             since: before(40),
             expires: None,
         }],
@@ -178,6 +181,7 @@ fn machines() -> Vec<MachineView> {
         version: "0.0.0".to_owned(),
         platform: host.replace('-', "/"),
         seen: before(seen),
+        connected: (state != MachineState::Lost).then(|| before(7200)),
         reuse: Reuse::Wiped,
         problem: if state == MachineState::Lost {
             "no heartbeat for 12 min".to_owned()
@@ -252,6 +256,7 @@ pub fn builders() -> BuildersView {
         reuse: Reuse::Wiped,
         expected,
         connected,
+        waiting: u64::from(connected < expected),
         owners: vec!["builders".to_owned()],
         tags: vec![one.replace('-', ", ")],
         problem: if connected == 0 {
