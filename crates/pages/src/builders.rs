@@ -3,10 +3,16 @@
 use std::collections::HashMap;
 
 use askama::Template;
-use axum::{extract::State as Extract, http::HeaderMap, response::Response};
+use axum::{
+    extract::{Query, State as Extract},
+    http::HeaderMap,
+    response::Response,
+};
+use serde::Deserialize;
 use types::{HostType, Timestamp};
 
 use crate::{
+    dashboard,
     html::Markup,
     respond::{self, Format},
     router::Shared,
@@ -16,7 +22,22 @@ use crate::{
     words,
 };
 
-pub(crate) async fn page(Extract(shared): Extract<Shared>, headers: HeaderMap) -> Response {
+/// What the address may say.
+#[derive(Debug, Deserialize, Default)]
+pub(crate) struct Params {
+    /// `json`: the document of the old coordinator.
+    #[serde(default)]
+    mode: String,
+}
+
+pub(crate) async fn page(
+    Extract(shared): Extract<Shared>,
+    Query(params): Query<Params>,
+    headers: HeaderMap,
+) -> Response {
+    if params.mode == "json" {
+        return dashboard::farm::builders(&shared, &headers).await;
+    }
     match shared.source.builders().await {
         Ok(builders) => respond::html(&headers, &shared.options, &draw(&shared, &builders)),
         Err(error) => respond::error(&shared.options, Format::Html, &error),

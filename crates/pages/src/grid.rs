@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use self::{columns::Group, filter::Filter, verdict::Verdict};
 use crate::{
+    dashboard::status::{self, Asked},
     html::{Markup, url_encode},
     respond::{self, Format},
     router::Shared,
@@ -34,6 +35,12 @@ pub(crate) struct Params {
     q: String,
     before: Option<String>,
     limit: Option<usize>,
+    /// `json` or `failures`: a document of the old dashboard.
+    #[serde(default)]
+    mode: String,
+    /// Of such a document: 30 commits each, from 0.
+    #[serde(default)]
+    page: usize,
 }
 
 const DEFAULT_ROWS: usize = 30;
@@ -64,8 +71,18 @@ impl Params {
 pub(crate) async fn page(
     State(shared): State<Shared>,
     Query(params): Query<Params>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Response {
+    if !params.mode.is_empty() {
+        let asked = Asked {
+            mode: &params.mode,
+            repository: params.repo.as_deref().unwrap_or_default(),
+            branch: params.branch.as_deref().unwrap_or_default(),
+            page: params.page,
+        };
+        return status::answer(&shared, asked, &headers, &uri).await;
+    }
     let filter = Filter::parse(&params.q);
     let found = match params.query(&filter) {
         Ok(query) => shared.source.grid(&query).await,

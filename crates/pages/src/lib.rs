@@ -6,6 +6,7 @@ mod build;
 mod builder;
 mod builders;
 mod change;
+mod dashboard;
 mod events;
 mod farm;
 mod grid;

@@ -12,7 +12,7 @@ use axum::{
 use tokio::sync::Semaphore;
 
 use crate::{
-    action, assets, build, builder, builders, change, events, farm,
+    action, assets, build, builder, builders, change, dashboard, events, farm,
     grid::{self, rows::RowCache},
     harden, log, machine,
     options::Options,
@@ -57,6 +57,10 @@ pub fn router(source: Arc<dyn Source>, options: Options) -> Router {
         .route("/builders", get(builders::page))
         .route("/builders.json", get(builders::json))
         .route("/events", get(events::stream))
+        .route("/status/reverse.json", get(dashboard::farm::reverse))
+        .route("/status/post-submit-active.json", get(dashboard::farm::active))
+        .route("/try", get(dashboard::tries::page))
+        .route("/try.json", get(dashboard::tries::json).options(dashboard::tries::preflight))
         .fallback(not_found)
         .with_state(shared.clone())
         .merge(assets::router_assets());

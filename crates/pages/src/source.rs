@@ -92,6 +92,9 @@ pub trait Source: LogSource {
         repository: Option<&RepositoryName>,
     ) -> Result<ChangeView, SourceError>;
 
+    /// The change of which a commit, or one that begins so, was tried last: 7 digits or more.
+    async fn change_of(&self, commit: &str) -> Result<ChangeView, SourceError>;
+
     /// What changes from now on. A receiver that lags misses events; the page then reads everything again.
     fn subscribe(&self) -> broadcast::Receiver<LiveEvent>;
 

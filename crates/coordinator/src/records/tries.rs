@@ -98,6 +98,18 @@ pub(crate) async fn of_change(
     rows.iter().map(set).collect()
 }
 
+/// The change of which a commit that begins so was tried last.
+pub(crate) async fn change_of(
+    database: &Database,
+    commit: &str,
+) -> Result<Option<(u32, RepositoryName)>, ReadError> {
+    // `g` comes after the last hexadecimal digit.
+    let sql = "SELECT number, repository FROM tries WHERE commit_hash >= $1 AND commit_hash < $2 \
+               ORDER BY begun DESC LIMIT 1";
+    let row = database.read_first(sql, vec![commit.into(), format!("{commit}g").into()]).await?;
+    row.map(|row| Ok((row.number("number")?, row.parse("repository")?))).transpose()
+}
+
 /// What was to be said of a set, the first first: the word, when it was said or found to be needless, and why.
 pub(crate) async fn words(
     database: &Database,

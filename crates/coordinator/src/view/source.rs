@@ -20,7 +20,7 @@ use super::{Viewer, cell, full::ViewError};
 use crate::{
     core::Event,
     find::{Mirror, Planner},
-    records::read,
+    records::{read, tries},
     settings::Settings,
     shell::{Hub, Stopped},
 };
@@ -192,6 +192,13 @@ impl Source for PagesSource {
         repository: Option<&RepositoryName>,
     ) -> Result<ChangeView, SourceError> {
         self.change_view(number, repository).await
+    }
+
+    async fn change_of(&self, commit: &str) -> Result<ChangeView, SourceError> {
+        let found = tries::change_of(&self.viewer.database, commit).await.map_err(unread)?;
+        let unknown = || SourceError::NotFound(format!("Nothing of a commit `{commit}` was tried."));
+        let (number, repository) = found.ok_or_else(unknown)?;
+        self.change_view(number, Some(&repository)).await
     }
 
     fn subscribe(&self) -> broadcast::Receiver<LiveEvent> {

@@ -343,6 +343,14 @@ impl Source for FakeSource {
             .ok_or_else(|| SourceError::NotFound(format!("nothing of a change {number} was tried")))
     }
 
+    async fn change_of(&self, commit: &str) -> Result<ChangeView, SourceError> {
+        let change = self.state().change.clone();
+        let fits = change.tries.iter().any(|tried| tried.commit.to_string().starts_with(commit));
+        Some(change)
+            .filter(|_| fits)
+            .ok_or_else(|| SourceError::NotFound(format!("nothing of `{commit}` was tried")))
+    }
+
     fn subscribe(&self) -> broadcast::Receiver<LiveEvent> {
         self.events.subscribe()
     }

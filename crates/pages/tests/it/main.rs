@@ -2,5 +2,6 @@
 
 mod browser;
 mod budget;
+mod dashboard;
 mod served;
 mod support;
