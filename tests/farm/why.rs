@@ -20,7 +20,7 @@ shard_seconds = 1
 helpers = 1
 "#;
 
-fn why(farm: &Farm, repository: &Repository, subject: &str) -> (String, Value) {
+pub(crate) fn why(farm: &Farm, repository: &Repository, subject: &str) -> (String, Value) {
     let said = |arguments: &[&str]| {
         let output = farm.command(repository.path(), arguments);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -32,7 +32,7 @@ fn why(farm: &Farm, repository: &Repository, subject: &str) -> (String, Value) {
 }
 
 /// A test that fails the first time it is run, wherever that is.
-fn flaky(flag: &Path) -> String {
+pub(crate) fn flaky(flag: &Path) -> String {
     format!("if [ ! -e {flag} ]; then touch {flag}; echo got 3, want 4; exit 1; fi", flag = flag.display())
 }
 
