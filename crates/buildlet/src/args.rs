@@ -4,10 +4,6 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use runtime::Failure;
-use rustix::{
-    fs::Mode,
-    process::{DumpableBehavior, set_dumpable_behavior, umask},
-};
 use tokio_util::sync::CancellationToken;
 use types::{HostType, MachineName};
 
@@ -17,6 +13,7 @@ use crate::{
     enroll::{Asking, TokenFile, own_name},
     keeper,
     keys::Keys,
+    platform,
 };
 
 /// Builds for a farm's coordinator: runs commands and keeps files for it, and leaves nothing behind.
@@ -116,7 +113,7 @@ fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
 pub fn run(args: Args) -> anyhow::Result<()> {
     private();
     if args.keeper {
-        return keeper::serve(&sealing(&args)).context("keep execs");
+        return keeper::serve(&args).context("keep execs");
     }
     let check_only = args.check_config;
     if !check_only {
@@ -167,24 +164,10 @@ fn enrol_by_key(args: &Args) -> anyhow::Result<()> {
 /// Keeps this process's memory and environment, with the machine's key, from other processes of the same user: builds
 /// are such. And makes files as builds expect them, whatever the machine's owner is used to.
 fn private() {
-    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+    if let Err(error) = platform::hide_memory() {
         tracing::warn!("cannot hide this process from builds: {error}");
     }
-    umask(Mode::from_raw_mode(0o022));
-}
-
-/// What the keeper hides from execs. The buildlet that started it has made the folders.
-fn sealing(args: &Args) -> keeper::Sealing {
-    let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
-    let mut hidden = keeper::key_places(&args.identity);
-    // A key enrols any number of machines.
-    hidden.extend(args.hide.iter().chain(&args.key).map(real));
-    keeper::Sealing {
-        work: args.work.as_ref().map(real).unwrap_or_default(),
-        state: args.state.as_ref().map(real).unwrap_or_default(),
-        hidden,
-        read_only: args.isolation == Isolation::Namespaces,
-    }
+    platform::make_files_as_usual();
 }
 
 /// This very command line, in our own style, as the keeper.

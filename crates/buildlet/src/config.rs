@@ -17,6 +17,7 @@ use types::{HostType, MachineName};
 use crate::{
     Args,
     keys::{Credentials, Keys},
+    platform,
 };
 
 /// Everything that a buildlet needs to know.
@@ -326,6 +327,7 @@ fn folder(path: Option<PathBuf>, option: &str) -> anyhow::Result<PathBuf> {
     let path = path.with_context(|| format!("`{option}` is missing"))?;
     std::fs::create_dir_all(&path).with_context(|| format!("make `{}`", path.display()))?;
     let path = path.canonicalize().with_context(|| format!("open `{}`", path.display()))?;
+    let path = platform::plain_path(path);
     if path.to_str().is_none() {
         bail!("the path `{}` is not UTF-8", path.display());
     }

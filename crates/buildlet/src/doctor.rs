@@ -72,8 +72,8 @@ pub(crate) async fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let url = args.coordinator.clone().or_else(|| keys.coordinator());
     let mut findings = network::examine(url.as_deref(), &keys).await;
     findings.push(host::disk(args.work.as_deref().unwrap_or(&args.state)));
-    findings.push(host::memory(crate::status::memory_bytes()));
-    findings.push(host::processors(crate::status::cpus()));
+    findings.push(host::memory(crate::platform::memory_bytes()));
+    findings.push(host::processors(crate::platform::cpus()));
     findings.extend(host::tools(&args.tools));
     findings.extend(host::permissions(&keys, args.reboot_command.as_deref()).await);
     findings.push(processes::busy().await);

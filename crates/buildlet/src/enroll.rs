@@ -16,6 +16,7 @@ use types::{HostType, MachineName};
 use crate::{
     config::proxy_for,
     keys::{Keys, write},
+    platform,
 };
 
 /// How often a machine that waits for an operator asks.
@@ -216,7 +217,7 @@ impl TokenFile {
     }
 
     /// The secret is the first line that is no comment; what begins with the first `-----BEGIN` is the authority.
-    fn parse(text: &str) -> anyhow::Result<Self> {
+    pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
         let (head, authority) = text.find("-----BEGIN").map_or((text, ""), |at| text.split_at(at));
         let mut lines = head.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         let secret = lines.next().context("it holds no secret")?.to_owned();
@@ -229,8 +230,7 @@ impl TokenFile {
 
 /// The name of this machine as the farm writes names.
 pub(crate) fn own_name() -> anyhow::Result<MachineName> {
-    let uname = rustix::system::uname();
-    let host = uname.nodename().to_string_lossy().to_ascii_lowercase();
+    let host = platform::host_name().to_ascii_lowercase();
     let short = host.split('.').next().unwrap_or_default();
     short.parse().context("this machine's host name cannot be its name: say one with --name")
 }

@@ -3,7 +3,9 @@
 //! It is built from nothing, so that neither secrets nor the habits of the machine's owner leak into builds: a few
 //! variables that programs cannot do without, what the machine's owner adds, and what the coordinator asks for.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
+
+use crate::platform;
 
 /// Taken over from the buildlet's own environment, where set: how to reach the network, and what language to speak.
 const TAKEN: &[&str] = &[
@@ -20,9 +22,6 @@ const TAKEN: &[&str] = &[
     "SSL_CERT_DIR",
     "RUSTUP_HOME",
 ];
-
-/// Where programs are looked for if the buildlet itself has no PATH.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The environment that every exec begins with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,19 +41,25 @@ impl BaseEnvironment {
         let mut set = |name: &str, value: String| {
             variables.insert(name.to_owned(), value);
         };
-        set("PATH", own("PATH").unwrap_or_else(|| DEFAULT_PATH.to_owned()));
+        set("PATH", own("PATH").unwrap_or_else(|| platform::DEFAULT_PATH.to_owned()));
         set("LANG", "C.UTF-8".to_owned());
-        set("HOME", format!("{work_folder}/{HOME}"));
-        set("TMPDIR", format!("{work_folder}/{TMP}"));
-        set("SHELL", "/bin/sh".to_owned());
+        for (names, folder) in [(platform::HOME_VARIABLES, HOME), (platform::TMP_VARIABLES, TMP)] {
+            let path = Path::new(work_folder).join(folder);
+            for name in names {
+                set(name, path.display().to_string());
+            }
+        }
+        if let Some(shell) = platform::SHELL {
+            set("SHELL", shell.to_owned());
+        }
         let user = own("USER").or_else(|| own("LOGNAME")).unwrap_or_else(|| "builder".to_owned());
         set("LOGNAME", user.clone());
         set("USER", user);
         // rustup finds its toolchains by HOME, which is another one in builds.
-        if let Some(home) = own("HOME").filter(|home| std::path::Path::new(home).join(".rustup").is_dir()) {
+        if let Some(home) = own("HOME").filter(|home| Path::new(home).join(".rustup").is_dir()) {
             set("RUSTUP_HOME", format!("{home}/.rustup"));
         }
-        for name in TAKEN {
+        for name in TAKEN.iter().chain(platform::NEEDED_VARIABLES) {
             if let Some(value) = own(name) {
                 set(name, value);
             }

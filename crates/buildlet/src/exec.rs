@@ -1,6 +1,6 @@
 //! One exec: its warden, its spool, and what is known of it.
 
-use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, watch};
@@ -10,6 +10,7 @@ use crate::{
     cgroup::Group,
     input::{ExecInput, InputError},
     keeper::{Ended, FromWarden, StopReason, ToWarden, Warden, WardenReader, WardenWriter},
+    platform::Handle,
     spool::Spool,
 };
 
@@ -186,7 +187,7 @@ impl Exec {
     }
 
     /// The terminal, if it has one.
-    pub(crate) async fn terminal(&self) -> Option<OwnedFd> {
+    pub(crate) async fn terminal(&self) -> Option<Handle> {
         self.input.lock().await.as_ref()?.terminal()
     }
 

@@ -5,16 +5,14 @@
 //! symbolic links that a build may make at any time.
 
 use std::{
-    fs::File,
     io,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
 };
 
 use cap_std::{ambient_authority, fs::Dir};
-use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
-use crate::environment;
+use crate::{environment, platform};
 
 /// A path that leads, or may lead, out of the work folder.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,13 +50,15 @@ impl RelativePath {
         if text.len() > LONGEST {
             return Err(bad("it is too long"));
         }
+        if text.starts_with('/') {
+            return Err(bad("it is absolute"));
+        }
         let mut path = PathBuf::new();
-        for component in Path::new(text).components() {
-            match component {
-                Component::Normal(name) => path.push(name),
-                Component::CurDir => {}
-                Component::ParentDir => return Err(bad("it contains `..`")),
-                Component::RootDir | Component::Prefix(_) => return Err(bad("it is absolute")),
+        for name in text.split('/') {
+            match name {
+                "" | "." => {}
+                ".." => return Err(bad("it contains `..`")),
+                name => path.push(platform::file_name(name.as_bytes()).map_err(bad)?),
             }
         }
         Ok(Self(path))
@@ -107,7 +107,7 @@ impl WorkFolder {
             .to_str()
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path is not UTF-8"))?;
         if let Some(parent) = path.parent() {
-            spread(parent);
+            platform::spread(parent);
         }
         Ok(Self { dir: RwLock::new(open(path)?), path: text.to_owned() })
     }
@@ -173,7 +173,7 @@ impl WorkFolder {
 
     /// Checks that a program named by a path does not lie outside; one that is missing is found out by starting it.
     pub(crate) fn check_program(&self, name: &str) -> Result<(), BadPath> {
-        if !name.contains('/') || name.starts_with('/') {
+        if !name.contains(std::path::is_separator) || Path::new(name).has_root() {
             return Ok(());
         }
         let path = RelativePath::parse(name)?;
@@ -188,15 +188,6 @@ impl WorkFolder {
 
 fn open(path: &Path) -> io::Result<Arc<Dir>> {
     Dir::open_ambient_dir(path, ambient_authority()).map(Arc::new)
-}
-
-/// Asks the file system to put each folder in here into another part of the disk, as it does in the root folder. Only
-/// more speed: not every file system has that, nor is every folder ours.
-fn spread(folder: &Path) {
-    let Ok(folder) = File::open(folder) else { return };
-    if let Ok(flags) = ioctl_getflags(&folder) {
-        let _ = ioctl_setflags(&folder, flags | IFlags::TOPDIR);
-    }
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ impl Facts {
             host_types: config.host_types.iter().map(ToString::to_string).collect(),
             reuse: config.reuse.as_str(),
             tier: config.tier,
-            platform: crate::status::platform(),
+            platform: crate::platform::name(),
         }
     }
 
@@ -51,6 +51,12 @@ impl Facts {
         }
         Ok(())
     }
+}
+
+/// A request to start an exec, as it is believed.
+#[cfg(test)]
+pub(crate) fn checked(request: wire::StartExecRequest) -> Result<crate::machine::ExecRequest, CallError> {
+    convert::exec_request(request)
 }
 
 /// The service, for a server of either direction.
@@ -101,10 +107,10 @@ impl BuildletService for Calls {
             execs: status.execs.iter().map(|exec| convert::exec_to_wire(exec)).collect(),
             reuse: self.facts.reuse.to_owned(),
             free_disk_bytes: status.free_disk_bytes,
-            load: crate::status::load(),
+            load: crate::platform::load(),
             pid: std::process::id(),
-            cpus: crate::status::cpus(),
-            memory_bytes: crate::status::memory_bytes(),
+            cpus: crate::platform::cpus(),
+            memory_bytes: crate::platform::memory_bytes(),
             started: Some(rpc::timestamp(status.started)),
             draining: status.draining,
             broken: status.broken.unwrap_or_default(),

@@ -145,9 +145,10 @@ impl Journal {
         }
         let new = self.path.with_extension("new");
         std::fs::write(&new, line(&Entry::Lease(lease))?)?;
-        let file = OpenOptions::new().append(true).open(&new)?;
+        // The old one is closed by that: Windows lets nobody take the place of a file that is open.
+        self.file = OpenOptions::new().append(true).open(&new)?;
         std::fs::rename(&new, &self.path)?;
-        (self.file, self.bytes) = (file, 0);
+        self.bytes = 0;
         Ok(())
     }
 }

@@ -1,34 +1,24 @@
-//! The keeper: starts commands, ends all that comes of them, and outlives the buildlet just long enough to do so.
-//!
-//! A buildlet that is killed with SIGKILL can clean up nothing, so what must be cleaned up is never its own child. The
-//! keeper is a process of the same binary with one thread. For each exec it forks a *warden*, which is a child
-//! subreaper: every process that the command starts stays below the warden however often it forks and whatever
-//! sessions it makes, so `waitpid` saying that there are no children proves that nothing is left.
-//!
-//! ```text
-//! buildlet ── keeper ──┬─ warden ── command ── …        A warden ends its tree when its socket to the buildlet
-//!                      └─ warden ── command ── …        closes. What a killed warden leaves falls to the keeper.
-//! ```
-//!
-//! The keeper knows nothing: each request is one byte and some descriptors. What is to be run reaches the warden by
-//! its own socket. Some wardens always wait for the next execs, so that no exec waits for a fork.
+//! The keeper: starts commands and ends all that comes of them. On Linux it is a process of its own (`linux.rs` says why and
+//! how); elsewhere it lives in the buildlet (`inside.rs`), and knows as much of what a command has started as the system
+//! tells. What is asked of either is the same.
 
-mod apart;
-mod client;
-mod descriptors;
-mod fork;
-mod message;
-mod output;
-mod process;
-mod seal;
-mod serve;
-mod start;
-mod warden;
+mod contract;
+mod program;
 
-pub(crate) use client::{Keeper, KeeperError, Start, Warden, WardenReader, WardenWriter};
-pub use message::StopReason;
-pub(crate) use message::{Apart, Command, Ended, FromWarden, ToWarden};
-pub(crate) use process::{end_marked, is_exiting, usage};
-pub(crate) use seal::{Sealing, View, key_places};
-pub(crate) use serve::{SPARES, serve};
-pub(crate) use warden::GRACE;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+use linux as here;
+
+// On Linux it is only tested.
+#[cfg(any(test, not(target_os = "linux")))]
+#[cfg_attr(target_os = "linux", expect(dead_code, reason = "what serves other systems is only tested here"))]
+mod inside;
+#[cfg(not(target_os = "linux"))]
+use inside as here;
+
+pub use contract::StopReason;
+pub(crate) use contract::{Apart, Command, Ended, FromWarden, GRACE, KeeperError, Start, ToWarden, View};
+#[cfg(target_os = "linux")]
+pub(crate) use here::is_exiting;
+pub(crate) use here::{Keeper, SPARES, Warden, WardenReader, WardenWriter, end_marked, serve};

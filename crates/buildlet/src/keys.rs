@@ -6,7 +6,6 @@
 use std::{
     fs,
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{
         Arc, PoisonError, RwLock,
@@ -19,6 +18,8 @@ use anyhow::Context as _;
 use rpc::{Identity, KeyRequest};
 use runtime::SharedClock;
 use types::{MachineName, Timestamp};
+
+use crate::platform;
 
 /// A certificate begins a day before it was signed, because clocks differ.
 const BACKDATED: Duration = Duration::from_hours(24);
@@ -73,8 +74,7 @@ impl Keys {
     /// The request for the key that is here, which is made if there is none.
     pub(crate) fn request(&self, name: &MachineName) -> anyhow::Result<KeyRequest> {
         if let Some(folder) = self.key.parent() {
-            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-            made.with_context(|| format!("make `{}`", folder.display()))?;
+            platform::make_private_folder(folder).with_context(|| format!("make `{}`", folder.display()))?;
         }
         match fs::read_to_string(&self.key) {
             Ok(key) => {
@@ -112,7 +112,8 @@ pub(crate) fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&part)?;
+    let mut options = fs::OpenOptions::new();
+    let mut file = platform::with_mode(options.write(true).create_new(true), mode).open(&part)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&part, path)

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod args;
+#[cfg_attr(not(target_os = "linux"), path = "no_cgroup.rs")]
 mod cgroup;
 mod command;
 mod config;
@@ -10,6 +11,8 @@ mod environment;
 mod exec;
 mod fetch;
 mod folder;
+#[cfg(test)]
+mod fuzz;
 mod golang;
 mod grpc;
 mod input;
@@ -18,13 +21,15 @@ mod keeper;
 mod keys;
 mod lease;
 mod machine;
+#[cfg(any(windows, test))]
+mod names;
 mod orphan;
+mod platform;
 mod renewal;
 mod reverse;
 mod server;
 mod spool;
 mod stage0;
-mod status;
 mod tree;
 
 pub use args::{Args, run};

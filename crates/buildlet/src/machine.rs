@@ -300,7 +300,7 @@ impl Machine {
 
     /// What the machine says about itself.
     pub(crate) fn status(&self) -> Status {
-        let free_disk_bytes = crate::status::free_bytes(self.parts.folder.dir()).unwrap_or(0);
+        let free_disk_bytes = crate::platform::free_bytes(self.parts.folder.dir()).unwrap_or(0);
         let state = self.state();
         Status {
             lease: state.fencing.lease(),

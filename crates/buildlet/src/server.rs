@@ -1,25 +1,15 @@
 //! A buildlet from its start to its end: what is wired to what, and who waits for whom.
 
 use std::{
-    fs::{File, OpenOptions},
-    io,
+    fs::{File, OpenOptions, TryLockError},
     net::SocketAddr,
-    os::{
-        fd::AsFd,
-        unix::fs::{DirBuilderExt, OpenOptionsExt},
-    },
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context;
 use runtime::{Failure, Tasks};
-use rustix::{
-    fs::{FlockOperation, flock},
-    process::{Pid, test_kill_process},
-};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use types::ExecId;
 
@@ -32,10 +22,11 @@ use crate::{
     folder::WorkFolder,
     grpc,
     journal::{Journal, Past, PastExec},
-    keeper::{Keeper, StopReason, View, end_marked, is_exiting},
+    keeper::{Keeper, StopReason, View, end_marked},
     lease::Fencing,
     machine::{Machine, Parts},
     orphan::Presence,
+    platform::{self, DrainAsked},
     renewal::Renewal,
     reverse::Dialling,
     spool::Spool,
@@ -56,6 +47,7 @@ pub struct Server {
     dialling: Option<(Dialling, rpc::Service)>,
     orphan_after: Duration,
     exit_when_orphaned: bool,
+    state: PathBuf,
     _lock: File,
 }
 
@@ -74,14 +66,10 @@ impl Server {
     pub async fn bind(config: Config) -> anyhow::Result<Self> {
         let tasks = Tasks::new(CancellationToken::new());
         let spool = config.state.join("spool");
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&spool)
-            .context("make the state folder")?;
+        platform::make_private_folder(&spool).context("make the state folder")?;
         let lock = lock(&config.state).await?;
-        let keeper = Keeper::spawn(&config.keeper)?;
-        keeper.hold(lock.as_fd()).await?;
+        let keeper = Keeper::spawn(&config)?;
+        keeper.hold(&lock).await?;
         let (journal, past) = Journal::open(&config.state).context("read the journal")?;
         end_survivors(&past).await;
         let execs = restore(&spool, &past);
@@ -156,6 +144,7 @@ impl Server {
             dialling,
             orphan_after,
             exit_when_orphaned,
+            state: config.state,
             _lock: lock,
         })
     }
@@ -263,13 +252,13 @@ async fn view(keeper: &Keeper, isolation: Isolation) -> anyhow::Result<View> {
 }
 
 impl Server {
-    /// SIGUSR1, as stage0 sends it: no further lease, and the end once there is none.
+    /// What stage0 asks for: no further lease, and the end once there is none.
     fn drain_on_signal(&self, shutdown: &CancellationToken) {
         let (machine, shutdown) = (self.machine.clone(), shutdown.clone());
-        let Ok(mut asked) = signal(SignalKind::user_defined1()) else { return };
+        let Ok(mut asked) = DrainAsked::listen(&self.state) else { return };
         self.tasks.job("drain", async move {
             tokio::select! {
-                Some(()) = asked.recv() => machine.drain(),
+                () = asked.wait() => machine.drain(),
                 () = shutdown.cancelled() => {}
             }
         });
@@ -279,13 +268,15 @@ impl Server {
 /// Takes the state folder for this process and its keeper. A keeper of a buildlet that died is waited for.
 async fn lock(state: &Path) -> anyhow::Result<File> {
     let path = state.join("lock");
-    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let file = open.with_context(|| format!("open `{}`", path.display()))?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let file = platform::with_mode(&mut options, 0o600).open(&path);
+    let file = file.with_context(|| format!("open `{}`", path.display()))?;
     let holder = state.join("pid");
     let begin = tokio::time::Instant::now();
-    while let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        if error != rustix::io::Errno::WOULDBLOCK {
-            return Err(io::Error::from(error)).with_context(|| format!("lock `{}`", path.display()));
+    while let Err(error) = file.try_lock() {
+        if let TryLockError::Error(error) = error {
+            return Err(error).with_context(|| format!("lock `{}`", path.display()));
         }
         if let Some(pid) = living(&holder) {
             let folder = state.display();
@@ -305,11 +296,9 @@ async fn lock(state: &Path) -> anyhow::Result<File> {
 }
 
 /// The process that a file names, if it lives. One that is dead, but not yet waited for, does not.
-pub(crate) fn living(path: &Path) -> Option<i32> {
-    let pid: i32 = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
-    let process = Pid::from_raw(pid)?;
-    let other = pid != std::process::id() as i32;
-    (other && test_kill_process(process).is_ok() && !is_exiting(process)).then_some(pid)
+pub(crate) fn living(path: &Path) -> Option<u32> {
+    let pid: u32 = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
+    (pid != std::process::id() && platform::is_alive(pid)).then_some(pid)
 }
 
 /// Ends processes of execs whose keeper and wardens were killed together with the buildlet.

@@ -3,17 +3,14 @@
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::{
-        fd::OwnedFd,
-        unix::fs::{FileExt, OpenOptionsExt},
-    },
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use bytes::{Bytes, BytesMut};
-use rustix::fs::{FallocateFlags, fallocate};
 use types::ExecId;
+
+use crate::platform;
 
 /// Space is given back in steps of this size: smaller ones cost more than they bring.
 const STEP: u64 = 1 << 20;
@@ -30,11 +27,13 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// A new, empty spool. Also gives the descriptor that output is written to.
-    pub(crate) fn create(folder: &Path, exec: ExecId) -> io::Result<(Self, OwnedFd)> {
+    /// A new, empty spool. Also gives the file that output is written to.
+    pub(crate) fn create(folder: &Path, exec: ExecId) -> io::Result<(Self, File)> {
         let path = folder.join(exec.to_string());
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        Ok((Self::of(path, 0), file.into()))
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        let file = platform::with_mode(&mut options, 0o600).open(&path)?;
+        Ok((Self::of(path, 0), file))
     }
 
     /// The spool of an exec that an earlier buildlet ran, of which some may be gone.
@@ -76,10 +75,7 @@ impl Spool {
 
     /// Gives disk space back. A file system that cannot keeps it until the lease ends.
     pub(crate) fn free(&self, until: u64) {
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        let file = OpenOptions::new().write(true).open(&self.path);
-        let freed = file.and_then(|file| Ok(fallocate(file, flags, 0, until)?));
-        if let Err(error) = freed {
+        if let Err(error) = platform::give_back(&self.path, until) {
             tracing::debug!("cannot give space of `{}` back: {error}", self.path.display());
         }
     }
@@ -95,7 +91,7 @@ impl Spool {
 /// Reads a piece of a spool.
 pub(crate) fn read(file: &File, offset: u64, length: usize) -> io::Result<Bytes> {
     let mut bytes = BytesMut::zeroed(length);
-    file.read_exact_at(&mut bytes, offset)?;
+    platform::read_exact_at(file, &mut bytes, offset)?;
     Ok(bytes.freeze())
 }
 
@@ -109,9 +105,9 @@ mod tests {
     fn what_is_acknowledged_is_given_back_in_steps_and_offsets_stay() {
         let folder = tempfile::tempdir().unwrap();
         let exec = ExecId(uuid::Uuid::from_u128(7));
-        let (spool, writer) = Spool::create(folder.path(), exec).unwrap();
+        let (spool, mut writer) = Spool::create(folder.path(), exec).unwrap();
         let content: Vec<u8> = (0..3 * STEP).map(|at| (at % 251) as u8).collect();
-        File::from(writer).write_all(&content).unwrap();
+        writer.write_all(&content).unwrap();
         assert_eq!(spool.acknowledge(STEP - 1), None);
         assert_eq!(spool.acknowledge(2 * STEP + 5), Some(2 * STEP));
         assert_eq!(spool.acknowledge(2 * STEP), None);

@@ -273,15 +273,20 @@ fn read(path: &Path) -> Result<String, TlsError> {
 
 /// Writes beside the place and renames, so that a crash leaves the old file or the new one.
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
-    use std::os::unix::fs::OpenOptionsExt as _;
     let temporary = path.with_extension("new");
     let result = (|| {
         match std::fs::remove_file(&temporary) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        // Elsewhere a file has the rights of its folder.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+        #[cfg(not(unix))]
+        let _ = mode;
+        let mut file = options.open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)

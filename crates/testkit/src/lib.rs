@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod farm;
+mod fuzz;
 pub mod gerrit;
 pub mod git;
 pub mod go;
@@ -10,6 +11,7 @@ mod real;
 pub mod skip;
 
 pub use farm::{Farm, Options};
+pub use fuzz::fuzz;
 pub use gerrit::Gerrit;
 pub use git::Repository;
 pub use postgres::Postgres;

@@ -1,14 +1,13 @@
 //! What the machine itself has: room, memory, processors, programs, permissions.
 
 use std::{
-    fs::{self, File},
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    fs,
     path::{Path, PathBuf},
     process::Stdio,
 };
 
 use super::Finding;
-use crate::keys::Keys;
+use crate::{keys::Keys, platform};
 
 const GB: u64 = 1_000_000_000;
 const MIB: u64 = 1 << 20;
@@ -20,7 +19,7 @@ const LITTLE_ROOM: u64 = 2 * GB;
 /// Free room where builds work.
 pub(super) fn disk(folder: &Path) -> Finding {
     let there = folder.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
-    match File::open(there).and_then(crate::status::free_bytes) {
+    match platform::free_bytes_at(there) {
         Ok(free) => judge_disk(free, there),
         Err(error) => Finding::fail(
             "disk",
@@ -67,8 +66,12 @@ pub(super) fn processors(count: u32) -> Finding {
 
 /// Programs that builds call.
 pub(super) fn tools(wanted: &[String]) -> Vec<Finding> {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let there = |name: &str| path.split(':').any(|folder| is_program(&Path::new(folder).join(name)));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_in = |folder: &Path, name: &str| {
+        let mut endings = platform::PROGRAM_ENDINGS.iter();
+        endings.any(|ending| platform::is_program(&folder.join(format!("{name}{ending}"))))
+    };
+    let there = |name: &str| std::env::split_paths(&path).any(|folder| is_in(&folder, name));
     let names = ["sh", "git"].into_iter().chain(wanted.iter().map(String::as_str));
     let missing: Vec<_> = names.filter(|name| !there(name)).collect();
     let finding = match missing.as_slice() {
@@ -85,20 +88,16 @@ pub(super) fn tools(wanted: &[String]) -> Vec<Finding> {
     vec![finding]
 }
 
-fn is_program(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-}
-
 /// Who may read the key, as whom builds run, and whether the machine can be rebooted if it is to be.
 pub(super) async fn permissions(keys: &Keys, reboot: Option<&str>) -> Vec<Finding> {
-    let mut findings = vec![key(&keys.key), user(rustix::process::geteuid().is_root())];
+    let mut findings = vec![key(&keys.key), user(platform::is_root())];
     if let Some(command) = reboot {
         findings.push(reboots(command).await);
     }
     if let Some(socket) = ["/var/run/docker.sock", "/run/docker.sock"]
         .map(PathBuf::from)
         .into_iter()
-        .find(|path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok())
+        .find(|path| platform::is_writable(path))
     {
         findings.push(Finding::warn(
             "permissions",
@@ -112,12 +111,12 @@ pub(super) async fn permissions(keys: &Keys, reboot: Option<&str>) -> Vec<Findin
 fn key(path: &Path) -> Finding {
     match fs::metadata(path) {
         Err(_) => Finding::ok("key", "none yet"),
-        Ok(found) if found.permissions().mode() & 0o077 != 0 => Finding::fail(
+        Ok(found) if platform::is_open_to_others(&found) => Finding::fail(
             "key",
             format!("others can read `{}`", path.display()),
             format!("chmod 600 {0}, and enrol again if somebody may have read it", path.display()),
         ),
-        Ok(found) if found.uid() != rustix::process::geteuid().as_raw() => Finding::warn(
+        Ok(found) if !platform::is_ours(&found) => Finding::warn(
             "key",
             format!("`{}` belongs to another user", path.display()),
             "run the doctor as the user that runs the buildlet",
@@ -157,6 +156,8 @@ async fn reboots(command: &str) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::doctor::Level;
 

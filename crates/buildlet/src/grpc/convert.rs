@@ -1,6 +1,6 @@
 //! Between the contract's messages and ours. A request is parsed here once and then trusted.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use api::buildlet as wire;
 use types::{ExecId, Fence};
@@ -13,6 +13,7 @@ use crate::{
     keeper::StopReason,
     lease::Lease,
     machine::{CallError, ExecRequest, HaltKind, Output, TreePart},
+    platform,
     tree::{self, Format, Kind},
 };
 
@@ -110,9 +111,10 @@ pub(super) fn size(terminal: wire::Terminal) -> Result<Size, CallError> {
 
 /// The number of a signal.
 pub(super) fn signal(number: i32) -> Result<i32, CallError> {
-    match rustix::process::Signal::from_named_raw(number) {
-        Some(_) => Ok(number),
-        None => Err(bad(format_args!("{number} is no signal"))),
+    if platform::is_signal(number) {
+        Ok(number)
+    } else {
+        Err(bad(format_args!("{number} is no signal here")))
     }
 }
 
@@ -131,7 +133,7 @@ pub(super) fn entries_to_wire(entries: Vec<tree::Entry>) -> wire::ListTreeRespon
 
 fn entry_to_wire(entry: tree::Entry) -> wire::TreeEntry {
     let mut wire = wire::TreeEntry {
-        path: entry.path.to_string_lossy().into_owned(),
+        path: slashed(&entry.path),
         mode: entry.mode,
         modified: Some(prost_types::Timestamp { seconds: entry.modified.0, nanos: entry.modified.1 }),
         ..Default::default()
@@ -150,6 +152,12 @@ fn entry_to_wire(entry: tree::Entry) -> wire::TreeEntry {
     };
     wire.kind = kind.into();
     wire
+}
+
+/// A path as the contract writes it, whatever separates names here.
+fn slashed(path: &Path) -> String {
+    let names: Vec<_> = path.iter().map(|name| name.to_string_lossy()).collect();
+    names.join("/")
 }
 
 fn variable(variable: wire::EnvironmentVariable) -> Result<(String, String), CallError> {

@@ -4,7 +4,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use super::{CallError, Machine};
 use crate::{
-    Reuse, environment::HOME, exec::Exec, folder::WorkFolder, journal::Entry, keeper::StopReason, tree,
+    Reuse, environment::HOME, exec::Exec, folder::WorkFolder, journal::Entry, keeper::StopReason, platform,
+    tree,
 };
 
 impl Machine {
@@ -98,15 +99,13 @@ fn wipe(folder: &WorkFolder, keep: &[&str]) -> Result<(), String> {
 }
 
 fn mounts(folder: &Path) -> Result<Vec<std::path::PathBuf>, String> {
-    let info =
-        std::fs::read("/proc/self/mountinfo").map_err(|error| format!("cannot list mounts: {error}"))?;
-    Ok(tree::mounts_below(&String::from_utf8_lossy(&info), folder))
+    platform::mounts_below(folder).map_err(|error| format!("cannot list mounts: {error}"))
 }
 
 /// Removes mounts below the folder: what lies in them is no file of the folder, and must not be wiped as such.
 fn unmount(folder: &Path) -> Result<(), String> {
     for mount in mounts(folder)? {
-        rustix::mount::unmount(&mount, rustix::mount::UnmountFlags::NOFOLLOW)
+        platform::unmount(&mount)
             .map_err(|error| format!("cannot unmount `{}`: {error}", mount.display()))?;
     }
     Ok(())

@@ -1,9 +1,8 @@
 //! Starting, ending and forgetting execs.
 
-use std::{io, io::Write, os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
+use std::{fs::File, io, io::Write, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use rustix::fs::{MemfdFlags, memfd_create};
 use types::ExecId;
 
 use super::{CallError, Machine, limits};
@@ -17,6 +16,7 @@ use crate::{
     journal::Entry,
     keeper::{Apart, Command, GRACE, SPARES, Start, StopReason},
     lease::Lease,
+    platform::{self, Handle},
     spool::Spool,
 };
 
@@ -94,7 +94,7 @@ impl Machine {
         &self,
         request: &ExecRequest,
         spool: Spool,
-        writer: OwnedFd,
+        writer: File,
         ready: Option<Group>,
     ) -> Result<(Arc<Exec>, Option<Watching>), CallError> {
         // A build may have removed its own folder for temporary files.
@@ -115,6 +115,9 @@ impl Machine {
             Ok(prepared) => prepared,
             Err(source) => {
                 spool.remove();
+                if source.kind() == io::ErrorKind::Unsupported {
+                    return Err(CallError::BadRequest(source.to_string()));
+                }
                 return Err(CallError::Disk { what: "prepare the exec".to_owned(), source });
             }
         };
@@ -152,7 +155,7 @@ impl Machine {
     }
 
     /// A group with the limits of an exec, and the lists to join it by. The one that its warden is in is extended.
-    fn bound(&self, limits: &Limits, ready: Option<Group>) -> io::Result<(Option<Group>, Vec<OwnedFd>)> {
+    fn bound(&self, limits: &Limits, ready: Option<Group>) -> io::Result<(Option<Group>, Vec<Handle>)> {
         let group = match ready {
             Some(mut group) => self.parts.groups.extend(&mut group, limits).map(|()| Some(group)),
             None => self.parts.groups.make(limits),
@@ -176,9 +179,20 @@ impl Machine {
             let (input, stdin) = ExecInput::pipe()?;
             (Some(input), Some(stdin), None)
         } else {
-            (None, standard_input(&request.stdin)?, None)
+            (None, self.standard_input(&request.stdin)?, None)
         };
         Ok(Prepared { input, stdin, terminal, limits, group, groups })
+    }
+
+    /// What some bytes can be read from; none if there are none.
+    fn standard_input(&self, bytes: &Bytes) -> io::Result<Option<Handle>> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let mut file = platform::nameless_file(&self.parts.spool)?;
+        file.write_all(bytes)?;
+        io::Seek::rewind(&mut file)?;
+        Ok(Some(file.into()))
     }
 
     /// Follows an exec to its end, as a task.
@@ -290,20 +304,9 @@ impl Machine {
 /// What an exec is started with.
 struct Prepared {
     input: Option<ExecInput>,
-    stdin: Option<OwnedFd>,
-    terminal: Option<OwnedFd>,
+    stdin: Option<Handle>,
+    terminal: Option<Handle>,
     limits: Limits,
     group: Option<Group>,
-    groups: Vec<OwnedFd>,
-}
-
-/// A descriptor to read some bytes from; none if there are none.
-fn standard_input(bytes: &Bytes) -> io::Result<Option<OwnedFd>> {
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    let mut file = std::fs::File::from(memfd_create("stdin", MemfdFlags::CLOEXEC)?);
-    file.write_all(bytes)?;
-    io::Seek::rewind(&mut file)?;
-    Ok(Some(file.into()))
+    groups: Vec<Handle>,
 }

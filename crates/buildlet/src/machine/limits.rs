@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use super::Machine;
 use crate::{
     exec::{End, Exec, How, Limits},
-    keeper::{self, GRACE, StopReason},
-    tree,
+    keeper::{GRACE, StopReason},
+    platform, tree,
 };
 
 /// How often limits are looked at while something runs.
@@ -45,7 +45,7 @@ impl Machine {
             tokio::time::sleep(if running.is_empty() { IDLE } else { BUSY }).await;
             self.check_disk(&running).await;
             for exec in &running {
-                if let Some(reason) = over(exec).await {
+                if let Some(reason) = self.over(exec).await {
                     exec.stop(reason, Duration::ZERO).await;
                 }
             }
@@ -60,9 +60,8 @@ impl Machine {
         if running.is_empty() {
             return;
         }
-        let free = crate::status::free_bytes(self.parts.folder.dir()).unwrap_or(u64::MAX);
-        let free_spool = rustix::fs::statvfs(&self.parts.spool)
-            .map_or(u64::MAX, |status| status.f_bavail * status.f_frsize);
+        let free = platform::free_bytes(self.parts.folder.dir()).unwrap_or(u64::MAX);
+        let free_spool = platform::free_bytes_at(&self.parts.spool).unwrap_or(u64::MAX);
         if free.min(free_spool) >= self.parts.disk_floor_bytes {
             return;
         }
@@ -99,21 +98,22 @@ pub(super) fn see(exec: &Exec, end: &mut End) {
     }
 }
 
-/// Which limit an exec is over now.
-async fn over(exec: &Arc<Exec>) -> Option<StopReason> {
-    if exec.has_group() {
-        return exec.group_hit();
+impl Machine {
+    /// Which limit an exec is over now.
+    async fn over(&self, exec: &Exec) -> Option<StopReason> {
+        if exec.has_group() {
+            return exec.group_hit();
+        }
+        let Limits { memory_bytes, processes, .. } = exec.limits;
+        if memory_bytes.is_none() && processes.is_none() {
+            return None;
+        }
+        let usage = self.parts.keeper.usage(exec.pid).await;
+        if processes.is_some_and(|bound| usage.processes > bound) {
+            return Some(StopReason::TooManyProcesses);
+        }
+        memory_bytes.is_some_and(|bound| usage.memory_bytes > bound).then_some(StopReason::OutOfMemory)
     }
-    let Limits { memory_bytes, processes, .. } = exec.limits;
-    if memory_bytes.is_none() && processes.is_none() {
-        return None;
-    }
-    let pid = exec.pid;
-    let usage = tokio::task::spawn_blocking(move || keeper::usage(pid)).await.unwrap_or_default();
-    if processes.is_some_and(|bound| usage.processes > bound) {
-        return Some(StopReason::TooManyProcesses);
-    }
-    memory_bytes.is_some_and(|bound| usage.memory_bytes > bound).then_some(StopReason::OutOfMemory)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Asking the farm what to run, and fetching it: nothing is believed that the farm's authority has not signed, and nothing
 //! is kept whose digest is another.
 
-use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _, process::Stdio, time::Duration};
+use std::{io::Write as _, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use tower::ServiceExt as _;
 use types::MachineName;
 
 use super::shelf::{Seen, Shelf};
+use crate::platform;
 
 /// How long the farm may say nothing.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -64,7 +65,7 @@ impl Source {
         let channel =
             rpc::connect_via(url, Trust::Guest(&authority_pem), proxy.as_ref()).context("connect")?;
         let (follows, machine) = (follows.to_owned(), machine.clone());
-        Ok(Self { channel, authority_pem, platform: crate::status::platform(), follows, machine })
+        Ok(Self { channel, authority_pem, platform: platform::name(), follows, machine })
     }
 
     /// Asks what to run, and fetches it if it is not here. What is wrong is said, and nothing has changed then.
@@ -144,8 +145,8 @@ impl Source {
             bail!("the farm answers {}", response.status());
         }
         let mut options = std::fs::OpenOptions::new();
-        let mut file =
-            options.write(true).create(true).truncate(true).mode(0o755).open(part).context("write it")?;
+        options.write(true).create(true).truncate(true);
+        let mut file = platform::with_mode(&mut options, 0o755).open(part).context("write it")?;
         let (mut body, mut hasher, mut bytes) = (response.into_body(), blake3::Hasher::new(), 0);
         while let Some(frame) = timeout(SILENCE, body.frame()).await.context("the farm says nothing")? {
             let frame = frame.map_err(|status| anyhow::anyhow!("{}", status.message()))?;

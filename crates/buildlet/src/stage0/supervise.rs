@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::Context as _;
-use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     process::{Child, Command},
     time::{Instant, sleep, timeout},
@@ -20,7 +19,7 @@ use super::{
     fetch::Source,
     shelf::{Binary, Shelf},
 };
-use crate::server::living;
+use crate::{platform, server::living};
 
 /// The first and the longest pause after a buildlet that failed.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
@@ -143,8 +142,8 @@ impl Supervisor {
 
     /// Starts a buildlet, or adopts one that a stage0 before us has left.
     fn start(&self, binary: &Binary) -> anyhow::Result<Process> {
-        if let Some(pid) = living(&self.state.join("pid")).and_then(Pid::from_raw) {
-            info!("a buildlet runs already (process {}): it goes on", pid.as_raw_nonzero());
+        if let Some(pid) = living(&self.state.join("pid")) {
+            info!("a buildlet runs already (process {pid}): it goes on");
             return Ok(Process::Adopted(pid, self.state.join("pid")));
         }
         let mut command = Command::new(&binary.path);
@@ -184,7 +183,9 @@ impl Supervisor {
                     if self.shelf.choose(&self.own) != *binary || self.days_are_over() {
                         info!("the buildlet is to end once it has nothing to do");
                         draining = true;
-                        process.signal(Signal::USR1);
+                        if let Some(pid) = process.id() {
+                            platform::ask_to_drain(pid, &self.state);
+                        }
                     }
                 }
             }
@@ -192,7 +193,7 @@ impl Supervisor {
     }
 
     fn days_are_over(&self) -> bool {
-        let up = u64::try_from(rustix::system::sysinfo().uptime).unwrap_or(0);
+        let up = platform::uptime().unwrap_or_default().as_secs();
         self.args.reboot_after_days.is_some_and(|days| up >= days * 86_400)
     }
 
@@ -218,7 +219,7 @@ impl Supervisor {
 enum Process {
     Child(Box<Child>),
     /// No child of ours: its pid, and the file that names it.
-    Adopted(Pid, PathBuf),
+    Adopted(u32, PathBuf),
 }
 
 impl Process {
@@ -240,29 +241,25 @@ impl Process {
         matches!(self, Self::Child(_))
     }
 
-    fn signal(&self, signal: Signal) {
-        let pid = match self {
-            Self::Child(child) => child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())),
+    fn id(&self) -> Option<u32> {
+        match self {
+            Self::Child(child) => child.id(),
             Self::Adopted(pid, _) => Some(*pid),
-        };
-        if let Some(pid) = pid {
-            // It may have ended by itself.
-            let _ = kill_process(pid, signal);
         }
     }
 
     /// Ends it, in order if it can.
     async fn end(&mut self) {
-        self.signal(Signal::TERM);
+        self.id().into_iter().for_each(platform::ask_to_end);
         if timeout(GRACE, self.ended()).await.is_err() {
             warn!("killed the buildlet: it did not end");
-            self.signal(Signal::KILL);
+            self.id().into_iter().for_each(platform::kill);
         }
     }
 }
 
-async fn gone(pid: Pid, file: &Path) {
-    while living(file).and_then(Pid::from_raw) == Some(pid) {
+async fn gone(pid: u32, file: &Path) {
+    while living(file) == Some(pid) {
         sleep(LOOK).await;
     }
 }

@@ -7,7 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cap_std::fs::{Dir, Metadata, MetadataExt};
+use cap_std::fs::{Dir, Metadata};
+
+use crate::platform;
 
 /// How much of a file is read at a time.
 const BLOCK: usize = 256 << 10;
@@ -107,8 +109,8 @@ fn entry(
     } else {
         return Ok(None);
     };
-    let modified = (metadata.mtime(), metadata.mtime_nsec() as i32);
-    Ok(Some(Entry { path: path.to_owned(), kind, mode: metadata.mode() & 0o777, modified }))
+    let (mode, modified) = (platform::mode(metadata), platform::modified(metadata));
+    Ok(Some(Entry { path: path.to_owned(), kind, mode, modified }))
 }
 
 fn digest(root: &Dir, path: &Path, buffer: &mut [u8]) -> io::Result<String> {
@@ -129,7 +131,7 @@ pub(crate) fn size(root: &Dir) -> u64 {
     while let Some(dir) = pending.pop() {
         for entry in dir.entries().into_iter().flatten().flatten() {
             let Ok(metadata) = entry.metadata() else { continue };
-            bytes += metadata.blocks() * 512;
+            bytes += platform::bytes_on_disk(&metadata);
             if metadata.is_dir() {
                 pending.extend(entry.open_dir());
             }

@@ -7,8 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use cap_std::fs::{Dir, Metadata, MetadataExt};
+use cap_std::fs::{Dir, Metadata};
 use tar::{Builder, EntryType, Header};
+
+use crate::platform;
 
 /// As `zstd` does by itself.
 const LEVEL: i32 = 3;
@@ -87,8 +89,8 @@ fn names(dir: &Dir) -> io::Result<Vec<OsString>> {
 
 fn header(metadata: &Metadata) -> Header {
     let mut header = Header::new_gnu();
-    header.set_mode(metadata.mode() & 0o777);
-    header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or(0));
+    header.set_mode(platform::mode(metadata));
+    header.set_mtime(u64::try_from(platform::modified(metadata).0).unwrap_or(0));
     header.set_size(0);
     if metadata.is_dir() {
         header.set_entry_type(EntryType::Directory);

@@ -7,14 +7,10 @@ use std::{
     sync::mpsc::Receiver,
 };
 
-use cap_std::fs::{Dir, Permissions, PermissionsExt};
-use rustix::{
-    fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, futimens, openat, unlinkat},
-    io::Errno,
-};
+use cap_std::fs::Dir;
 
 use super::{Bounds, UnpackError};
-use crate::folder;
+use crate::{folder, platform};
 
 /// How many folders are kept open: the last one and those above it.
 const OPEN: usize = 32;
@@ -72,8 +68,7 @@ impl<'a> Placing<'a> {
             }
         }
         for (path, mode) in std::mem::take(&mut self.modes).into_iter().rev() {
-            let permissions = Permissions::from_mode(mode);
-            self.into.set_permissions(&path, permissions).map_err(|error| failed(&path, error))?;
+            platform::set_mode(self.into, &path, mode).map_err(|error| failed(&path, error))?;
         }
         Ok(self.entries)
     }
@@ -110,7 +105,7 @@ impl<'a> Placing<'a> {
         }
         if self.unchecked >= CHECKED {
             self.unchecked = 0;
-            let free = crate::status::free_bytes(self.into).map_err(|error| failed(path, error))?;
+            let free = platform::free_bytes(self.into).map_err(|error| failed(path, error))?;
             if free < self.bounds.floor_bytes {
                 return full("the disk is nearly full");
             }
@@ -131,23 +126,13 @@ impl<'a> Placing<'a> {
             self.file = Some((file, modified));
             return Ok(());
         }
-        let time = Timespec { tv_sec: modified.min(self.bounds.now), tv_nsec: 0 };
-        futimens(&file, &Timestamps { last_access: time, last_modification: time })
-            .map_err(|error| failed(path, error.into()))
+        platform::set_modified(&file, modified.min(self.bounds.now)).map_err(|error| failed(path, error))
     }
 
     /// Makes a file that was not there. What lay in its place is removed, not followed.
     fn create(&mut self, path: &Path, mode: u32) -> Result<std::fs::File, UnpackError> {
         let (parent, name) = self.place(path)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(mode);
-        let made = match openat(parent, name, flags, mode) {
-            Err(Errno::EXIST) => {
-                unlinkat(parent, name, AtFlags::empty()).and_then(|()| openat(parent, name, flags, mode))
-            }
-            made => made,
-        };
-        made.map(Into::into).map_err(|error| failed(path, error.into()))
+        platform::new_file(parent, name, mode).map_err(|error| failed(path, error))
     }
 
     fn folder(&mut self, path: &Path, mode: u32) -> Result<(), UnpackError> {
@@ -178,9 +163,9 @@ impl<'a> Placing<'a> {
 
     fn symlink(&mut self, path: &Path, target: &OsStr) -> Result<(), UnpackError> {
         let (parent, name) = self.place(path)?;
-        let made = match parent.symlink_contents(target, name) {
+        let made = match platform::symlink(parent, target, name) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                parent.remove_file(name).and_then(|()| parent.symlink_contents(target, name))
+                parent.remove_file(name).and_then(|()| platform::symlink(parent, target, name))
             }
             made => made,
         };

@@ -7,10 +7,9 @@
 //! what it holds. Between them are a few batches, so memory is bounded whatever the archive says.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     io::{self, BufReader, Read},
-    os::unix::ffi::{OsStrExt, OsStringExt},
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     str::FromStr,
     sync::mpsc::{SyncSender, sync_channel},
 };
@@ -19,6 +18,7 @@ use cap_std::fs::Dir;
 use tar::{Archive, Entry, EntryType};
 
 use super::place::{Item, Placing};
+use crate::platform;
 
 /// How an archive is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -208,7 +208,8 @@ fn symlink_target(path: &Path, entry: &Entry<'_, impl Read>) -> Result<OsString,
     let target = entry.link_name_bytes().filter(|target| !target.is_empty() && !target.contains(&0));
     let target =
         target.ok_or_else(|| UnpackError::Archive(format!("the link `{}` is empty", path.display())))?;
-    Ok(OsString::from_vec(target.into_owned()))
+    platform::link_target(target.into_owned())
+        .ok_or_else(|| UnpackError::Archive(format!("the link `{}` leads to no name", path.display())))
 }
 
 /// Items on their way to the writing thread.
@@ -237,18 +238,20 @@ impl Batches {
 
 /// A name in an archive as a path below its folder.
 fn relative(bytes: &[u8], what: &str) -> Result<PathBuf, UnpackError> {
-    let bad = || {
-        UnpackError::Archive(format!("{what} `{}` leads out of its folder", String::from_utf8_lossy(bytes)))
-    };
-    if bytes.contains(&0) {
-        return Err(bad());
+    let bad = |why: &str| UnpackError::Archive(format!("{what} `{}` {why}", String::from_utf8_lossy(bytes)));
+    let leads_out = "leads out of its folder";
+    if bytes.contains(&0) || bytes.first() == Some(&b'/') {
+        return Err(bad(leads_out));
     }
     let mut path = PathBuf::new();
-    for component in Path::new(OsStr::from_bytes(bytes)).components() {
-        match component {
-            Component::Normal(name) => path.push(name),
-            Component::CurDir => {}
-            _ => return Err(bad()),
+    for name in bytes.split(|byte| *byte == b'/') {
+        match name {
+            b"" | b"." => {}
+            b".." => return Err(bad(leads_out)),
+            name => {
+                let name = platform::file_name(name);
+                path.push(name.map_err(|why| bad(&format!("cannot be one: {why}")))?);
+            }
         }
     }
     Ok(path)

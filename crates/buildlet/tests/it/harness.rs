@@ -21,11 +21,12 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The agent to test: the one that was built, or the one that `FARMER_BUILDLET` names. It is started as in the background
 /// of a script, with signals ignored that its execs must not ignore.
-fn agent() -> Command {
+fn agent(group: Option<&Path>) -> Command {
     let named = std::env::var("FARMER_BUILDLET").unwrap_or_default();
     let mut words = named.split_whitespace();
     let mut command = Command::new("sh");
-    command.args(["-c", "trap '' INT HUP; exec \"$0\" \"$@\""]);
+    let join = group.map(|group| format!("echo $$ >'{}'; ", group.display())).unwrap_or_default();
+    command.args(["-c", &format!("trap '' INT HUP; {join}exec \"$0\" \"$@\"")]);
     command.arg(words.next().unwrap_or(env!("CARGO_BIN_EXE_buildlet"))).args(words);
     command
 }
@@ -77,6 +78,16 @@ impl Farm {
     /// Starts a buildlet that dials in.
     pub(crate) async fn buildlet(&mut self, options: &[&str]) -> Machine {
         let process = self.process(options);
+        self.joined(process).await
+    }
+
+    /// The same in a control group, by the list of its processes.
+    pub(crate) async fn buildlet_in(&mut self, group: &Path, options: &[&str]) -> Machine {
+        let process = self.start_process(agent(Some(group)), options);
+        self.joined(process).await
+    }
+
+    async fn joined(&mut self, process: Process) -> Machine {
         let connection = self.connected().await;
         let client = BuildletClient::new(connection.channel.clone());
         Machine { process, client, connection: Some(connection), fence: 0 }
@@ -84,6 +95,10 @@ impl Farm {
 
     /// Starts a buildlet without waiting for it.
     pub(crate) fn process(&self, options: &[&str]) -> Process {
+        self.start_process(agent(None), options)
+    }
+
+    fn start_process(&self, mut agent: Command, options: &[&str]) -> Process {
         let keys = self.folder.path().join("keys");
         if !keys.exists() {
             fs::create_dir(&keys).unwrap();
@@ -91,7 +106,7 @@ impl Farm {
             let identity = self.authority.issue_machine(&name, &["linux".parse().unwrap()]).unwrap();
             identity.save(&keys, "m1").unwrap();
         }
-        let child = agent()
+        let child = agent
             .args(["--name", "m1", "--host-type", "linux", "--log", "warn"])
             .arg(format!("--coordinator=https://{}", self.address))
             .args(["--identity".as_ref(), keys.join("m1.pem").as_os_str()])
@@ -116,7 +131,7 @@ impl Farm {
         let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = probe.local_addr().unwrap().to_string();
         drop(probe);
-        let child = agent()
+        let child = agent(None)
             .args(["--name", "m2", "--host-type", "linux", "--log", "warn", "--listen", &address])
             .args(["--identity".as_ref(), keys.join("b.pem").as_os_str()])
             .args([keys.join("b.key"), keys.join("ca.pem")])

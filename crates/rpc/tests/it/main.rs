@@ -4,6 +4,7 @@
 
 mod calls;
 mod farm;
+mod fuzz;
 mod identities;
 mod lost;
 mod mirror;

@@ -16,6 +16,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::fork;
+use crate::{Args, Isolation, keeper::contract::View};
 use rustix::{
     fs::{CWD, Mode, OFlags, open},
     mount::{
@@ -25,9 +27,6 @@ use rustix::{
     process::{Pid, WaitOptions, WaitStatus, chdir, getpid, getuid, pivot_root, waitpid},
     thread::UnshareFlags,
 };
-use serde::{Deserialize, Serialize};
-
-use super::fork;
 
 /// Where commands find the work folder.
 pub(crate) const WORK: &str = "/farmer/work";
@@ -36,24 +35,13 @@ pub(crate) const WORK: &str = "/farmer/work";
 #[derive(Debug, Clone)]
 pub(crate) struct Sealing {
     /// The work folder.
-    pub(crate) work: PathBuf,
+    work: PathBuf,
     /// The buildlet's own state.
-    pub(crate) state: PathBuf,
+    state: PathBuf,
     /// Files and folders that commands may not see.
-    pub(crate) hidden: Vec<PathBuf>,
+    hidden: Vec<PathBuf>,
     /// All but the work folder is read-only.
-    pub(crate) read_only: bool,
-}
-
-/// What commands see.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct View {
-    /// The work folder's path as they see it.
-    pub(crate) work_folder: String,
-    /// Why nothing is hidden from them; none if it is.
-    pub(crate) open: Option<String>,
-    /// Another folder may take the place of the work folder, if the keeper is asked to follow.
-    pub(crate) follows: bool,
+    read_only: bool,
 }
 
 /// How the work folder is found again when another one has taken its place.
@@ -94,6 +82,20 @@ impl Way {
 }
 
 impl Sealing {
+    /// As the command line has it. The buildlet that started the keeper has made the folders.
+    pub(crate) fn of(args: &Args) -> Self {
+        let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+        let mut hidden = key_places(&args.identity);
+        // A key enrols any number of machines.
+        hidden.extend(args.hide.iter().chain(&args.key).map(real));
+        Self {
+            work: args.work.as_ref().map(real).unwrap_or_default(),
+            state: args.state.as_ref().map(real).unwrap_or_default(),
+            hidden,
+            read_only: args.isolation == Isolation::Namespaces,
+        }
+    }
+
     /// Seals this process and all that it will start, or says why that cannot be.
     pub(super) fn enter(&self) -> (View, Option<Way>) {
         match self.try_out().and_then(|()| self.seal()) {
@@ -307,7 +309,7 @@ fn make_read_only(root: &Path, except: &Path) -> io::Result<()> {
 
 /// What hides the files with the machine's key: their folder, if it is for its owner only, or each of them. A folder
 /// hides also what will lie there after the certificate was renewed.
-pub(crate) fn key_places(files: &[PathBuf]) -> Vec<PathBuf> {
+fn key_places(files: &[PathBuf]) -> Vec<PathBuf> {
     let mut places = Vec::new();
     for file in files {
         let file = file.canonicalize().unwrap_or_else(|_| file.clone());

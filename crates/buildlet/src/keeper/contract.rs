@@ -1,8 +1,60 @@
-//! What the buildlet and a warden say to each other: frames of a kind, a length and a body.
+//! What a keeper is asked and what it tells, whatever stands behind it.
 
-use std::io::{self, Read, Write};
+use std::{fs::File, io, time::Duration};
 
 use serde::{Deserialize, Serialize};
+
+use crate::platform::Handle;
+
+/// How long a command has between SIGTERM and SIGKILL when it runs out of time, output or disk.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
+
+/// The keeper cannot be used; without it no exec can be started or ended.
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(dead_code, reason = "a keeper inside the buildlet cannot be lost")
+)]
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeeperError {
+    /// It could not be started.
+    #[error("cannot start the keeper")]
+    Start(#[source] io::Error),
+    /// It does not answer.
+    #[error("the keeper cannot be reached")]
+    Lost(#[source] io::Error),
+    /// It could not start a warden.
+    #[error("the keeper could not start a warden")]
+    NoWarden(#[source] io::Error),
+    /// It could not show commands the new work folder.
+    #[error("the keeper cannot use the new work folder: {0}")]
+    Follow(String),
+}
+
+/// What comes with an exec.
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(dead_code, reason = "there are terminals and control groups on Linux only")
+)]
+#[derive(Debug)]
+pub(crate) struct Start {
+    /// Where output goes.
+    pub(crate) spool: File,
+    /// Standard input, if there is any: the inner side of the terminal, if that is what it is.
+    pub(crate) stdin: Option<Handle>,
+    /// The other side of the terminal.
+    pub(crate) terminal: Option<Handle>,
+    /// The lists of control groups to join, unless that was done ahead.
+    pub(crate) groups: Vec<Handle>,
+}
+
+/// What the keeper found that no warden looks after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Proof {
+    /// Processes that were ended.
+    pub(crate) strays: u32,
+    /// Processes that could not be ended.
+    pub(crate) remaining: u32,
+}
 
 /// A command, as the warden starts it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,71 +154,20 @@ pub(crate) struct Ended {
     pub(crate) remaining: u32,
 }
 
-/// The longest frame: arguments and environment of a command with the 1 MiB that Linux allows, and room to quote.
-pub(crate) const MAX_FRAME: usize = 16 << 20;
-
-/// One frame: its length, then its body.
-pub(crate) fn frame<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; 4];
-    serde_json::to_writer(&mut bytes, message).map_err(io::Error::other)?;
-    let length = u32::try_from(bytes.len() - 4).ok().filter(|length| *length as usize <= MAX_FRAME);
-    let length =
-        length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the command is too long"))?;
-    bytes[..4].copy_from_slice(&length.to_be_bytes());
-    Ok(bytes)
+/// What commands see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct View {
+    /// The work folder's path as they see it.
+    pub(crate) work_folder: String,
+    /// Why nothing is hidden from them; none if it is.
+    pub(crate) open: Option<String>,
+    /// Another folder may take the place of the work folder, if the keeper is asked to follow.
+    pub(crate) follows: bool,
 }
 
-/// Reads the body of a frame.
-pub(crate) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> io::Result<T> {
-    serde_json::from_slice(body).map_err(io::Error::other)
-}
-
-/// The length of a body, as its frame begins.
-pub(crate) fn body_length(header: [u8; 4]) -> io::Result<usize> {
-    let length = u32::from_be_bytes(header) as usize;
-    if length > MAX_FRAME {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame is too long"));
-    }
-    Ok(length)
-}
-
-/// Writes one message to a blocking socket.
-pub(crate) fn send<T: Serialize>(mut socket: impl Write, message: &T) -> io::Result<()> {
-    socket.write_all(&frame(message)?)
-}
-
-/// Reads one message from a blocking socket; none when the other end has closed it.
-pub(crate) fn receive<T: for<'a> Deserialize<'a>>(mut socket: impl Read) -> io::Result<Option<T>> {
-    let mut header = [0; 4];
-    match socket.read_exact(&mut header) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        Err(error) => return Err(error),
-    }
-    let mut body = vec![0; body_length(header)?];
-    socket.read_exact(&mut body)?;
-    parse(&body).map(Some)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn frames_read_back_one_after_the_other() {
-        let stop = ToWarden::Stop { reason: StopReason::TimedOut, grace_ms: 5000 };
-        let mut wire = Vec::new();
-        send(&mut wire, &stop).unwrap();
-        send(&mut wire, &FromWarden::Output { bytes: 7 }).unwrap();
-        let mut reader = wire.as_slice();
-        assert_eq!(receive::<ToWarden>(&mut reader).unwrap(), Some(stop));
-        assert_eq!(receive(&mut reader).unwrap(), Some(FromWarden::Output { bytes: 7 }));
-        assert_eq!(receive::<FromWarden>(&mut reader).unwrap(), None);
-    }
-
-    #[test]
-    fn a_length_beyond_the_limit_is_refused_before_it_is_allocated() {
-        let error = receive::<ToWarden>([0xff; 8].as_slice()).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-    }
+/// What a tree of processes uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) processes: u32,
+    pub(crate) memory_bytes: u64,
 }

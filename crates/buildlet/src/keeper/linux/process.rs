@@ -15,6 +15,8 @@ use rustix::{
 };
 use tokio::time::Instant;
 
+use crate::keeper::contract::Usage;
+
 /// How long processes that got SIGKILL may take to go. Longer means that they hang in the kernel.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -92,15 +94,8 @@ pub(super) fn descendants(except: &HashSet<Pid>) -> Vec<Pid> {
     found
 }
 
-/// What a tree of processes uses.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Usage {
-    pub(crate) processes: u32,
-    pub(crate) memory_bytes: u64,
-}
-
 /// What all processes below the parent of a command use: its warden, that is, which inherits whatever it loses.
-pub(crate) fn usage(command: u32) -> Usage {
+pub(super) fn usage(command: u32) -> Usage {
     let Some(warden) = stat(command as i32).map(|stat| stat.parent) else { return Usage::default() };
     let mut children = by_parent();
     let mut usage = Usage::default();

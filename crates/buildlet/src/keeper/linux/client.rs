@@ -1,7 +1,6 @@
 //! The buildlet's side of the keeper.
 
 use std::{
-    ffi::OsString,
     io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -26,29 +25,16 @@ use tokio::{
 use super::{
     descriptors,
     message::{self, Command, FromWarden, ToWarden},
-    seal::View,
+    process,
     serve::Request,
+};
+use crate::{
+    Config,
+    keeper::contract::{KeeperError, Proof, Start, Usage, View},
 };
 
 /// How long the keeper may take to end everything: its own bounds, and some.
 const FAREWELL: Duration = Duration::from_secs(15);
-
-/// The keeper cannot be used; without it no exec can be started or ended.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum KeeperError {
-    /// It could not be started.
-    #[error("cannot start the keeper")]
-    Start(#[source] io::Error),
-    /// It does not answer.
-    #[error("the keeper cannot be reached")]
-    Lost(#[source] io::Error),
-    /// It could not start a warden.
-    #[error("the keeper could not start a warden")]
-    NoWarden(#[source] io::Error),
-    /// It could not show commands the new work folder.
-    #[error("the keeper cannot use the new work folder: {0}")]
-    Follow(String),
-}
 
 /// The running keeper.
 #[derive(Debug, Clone)]
@@ -58,32 +44,10 @@ pub(crate) struct Keeper {
     child: Arc<Mutex<Child>>,
 }
 
-/// What comes with an exec.
-#[derive(Debug)]
-pub(crate) struct Start {
-    /// Where output goes.
-    pub(crate) spool: OwnedFd,
-    /// Standard input, if there is any: the inner side of the terminal, if that is what it is.
-    pub(crate) stdin: Option<OwnedFd>,
-    /// The other side of the terminal.
-    pub(crate) terminal: Option<OwnedFd>,
-    /// The lists of control groups to join, unless that was done ahead.
-    pub(crate) groups: Vec<OwnedFd>,
-}
-
-/// What the keeper found that no warden looks after.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Proof {
-    /// Processes that were ended.
-    pub(crate) strays: u32,
-    /// Processes that could not be ended.
-    pub(crate) remaining: u32,
-}
-
 impl Keeper {
     /// Starts the keeper: a program that calls [`super::serve()`]. Must be called within the runtime.
-    pub(crate) fn spawn(program: &[OsString]) -> Result<Self, KeeperError> {
-        let (name, args) = program.split_first().ok_or_else(|| {
+    pub(crate) fn spawn(config: &Config) -> Result<Self, KeeperError> {
+        let (name, args) = config.keeper.split_first().ok_or_else(|| {
             KeeperError::Start(io::Error::new(io::ErrorKind::InvalidInput, "no program was given"))
         })?;
         let start = || {
@@ -157,6 +121,11 @@ impl Keeper {
         let (reader, mut writer) = UnixStream::from_std(ours).map_err(KeeperError::NoWarden)?.into_split();
         writer.write_all(&frame).await.map_err(KeeperError::NoWarden)?;
         Ok(Warden { reader, writer })
+    }
+
+    /// What a command, by its process, and all that came of it use.
+    pub(crate) async fn usage(&self, pid: u32) -> Usage {
+        tokio::task::spawn_blocking(move || process::usage(pid)).await.unwrap_or_default()
     }
 
     /// Ends what no warden looks after.

@@ -3,18 +3,17 @@
 use std::{
     io,
     os::{fd::OwnedFd, unix::process::CommandExt},
-    path::{Path, PathBuf},
     process::{Command as StdCommand, Stdio},
 };
 
 use rustix::{
-    fs::{Access, access},
     pipe::{PipeFlags, pipe_with},
     process::{Pid, WaitOptions, ioctl_tiocsctty, setsid, waitpid},
     thread::{CapabilitySet, remove_capability_from_bounding_set},
 };
 
 use super::{fork, message::Command};
+use crate::keeper::program::{cannot, find, plain};
 
 /// Where output goes and input comes from.
 pub(super) struct Streams {
@@ -83,62 +82,4 @@ fn prepare(command: &Command) -> Result<StdCommand, String> {
         .env_clear()
         .envs(command.environment.iter().map(|(name, value)| (name, value)));
     Ok(prepared)
-}
-
-fn cannot(command: &Command, error: &io::Error) -> String {
-    format!("cannot start `{}`: {}", command.argv[0], plain(error))
-}
-
-/// What the system said, without the number that Rust adds.
-fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
-}
-
-/// The program that a name stands for: looked up in the command's own PATH, or relative to the work folder.
-fn find(command: &Command, name: &str) -> Result<PathBuf, String> {
-    if name.contains('/') {
-        let path = Path::new(&command.work_folder).join(name);
-        return if path.exists() { Ok(path) } else { Err(format!("there is no command `{name}`")) };
-    }
-    let path =
-        command.environment.iter().rev().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value);
-    let runs = |candidate: &PathBuf| candidate.is_file() && access(candidate, Access::EXEC_OK).is_ok();
-    std::env::split_paths(path)
-        .map(|folder| folder.join(name))
-        .find(runs)
-        .ok_or_else(|| format!("there is no command `{name}` in the PATH, which is `{path}`"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn command(argv: &[&str], path: &str) -> Command {
-        Command {
-            argv: argv.iter().map(|&arg| arg.to_owned()).collect(),
-            environment: vec![("PATH".to_owned(), path.to_owned())],
-            work_folder: "/nowhere".to_owned(),
-            folder: String::new(),
-            stdin: false,
-            terminal: false,
-            sealed: false,
-            apart: None,
-            timeout_ms: 0,
-            max_output_bytes: 0,
-        }
-    }
-
-    #[test]
-    fn a_program_is_looked_up_in_the_commands_path() {
-        assert_eq!(find(&command(&[], "/nowhere:/bin"), "sh").unwrap(), Path::new("/bin/sh"));
-        let error = find(&command(&[], "/nowhere"), "sh").unwrap_err();
-        assert_eq!(error, "there is no command `sh` in the PATH, which is `/nowhere`");
-    }
-
-    #[test]
-    fn a_name_with_a_separator_is_relative_to_the_work_folder() {
-        assert_eq!(find(&command(&[], "/bin"), "bin/x").unwrap_err(), "there is no command `bin/x`");
-        assert_eq!(find(&command(&[], ""), "/bin/sh").unwrap(), Path::new("/bin/sh"));
-    }
 }

@@ -23,6 +23,7 @@ use super::{
     seal::{Sealing, Way},
     warden,
 };
+use crate::Args;
 
 /// How often the dead are looked after while wardens run.
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
@@ -67,7 +68,8 @@ impl Request {
 }
 
 /// Serves the buildlet at the other end of standard input until it is gone, then ends everything.
-pub(crate) fn serve(sealing: &Sealing) -> io::Result<()> {
+pub(crate) fn serve(args: &Args) -> io::Result<()> {
+    let sealing = Sealing::of(args);
     // Away from the terminal's and the caller's signals: only the buildlet's end ends us.
     let _ = setsid();
     fork::heed_signals();

@@ -28,9 +28,8 @@ use super::{
     serve::Request,
     start::{self, Streams},
 };
+use crate::keeper::GRACE;
 
-/// How long a command has between SIGTERM and SIGKILL when it runs out of time, output or disk.
-pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// How often orphans that died are waited for, so that they do not pile up.
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the buildlet hears of more output at most.
