@@ -1,16 +1,19 @@
 #![doc = include_str!("../README.md")]
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod around;
 mod bench;
 mod codegen;
+mod ports;
 mod sim;
 mod stopwatch;
 mod test;
 mod tidy;
+
+use around::{root, say};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "What a developer runs")]
@@ -45,6 +48,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Build, run or type-check the buildlet for the ports that are named, or all, as docs/ports.toml says; write docs/ports.md.
+    Ports {
+        /// Which, as Go names them: `linux/arm64`.
+        names: Vec<String>,
+        #[arg(long, help = "Only write docs/ports.md")]
+        table: bool,
+    },
     /// Run benchmarks in release mode. Without a name: list them.
     Bench {
         /// Which.
@@ -59,6 +69,7 @@ fn main() -> ExitCode {
         Task::Tidy { write_graph } => tidy::run(&root, write_graph),
         Task::Test { long } => test::run(&root, long),
         Task::Sim { arguments } => sim::run(&root, true, &arguments),
+        Task::Ports { names, table } => ports::run(&root, &names, table),
         Task::Bench { names } => bench::run(&root, &names),
     };
     if let Err(error) = result {
@@ -66,14 +77,4 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("xtask lies two folders down").to_owned()
-}
-
-/// Says a line to whoever runs this. Standard output, so that it keeps its place between the lines of tests.
-#[expect(clippy::print_stdout, reason = "a developer's tool talks to the terminal")]
-fn say(line: &str) {
-    println!("{line}");
 }

@@ -14,6 +14,7 @@ mod core;
 mod graph;
 mod licences;
 mod manifests;
+mod ports;
 mod size;
 mod telemetry;
 mod tokens;
@@ -70,6 +71,7 @@ fn check(tree: &Tree) -> anyhow::Result<BTreeSet<Problem>> {
     problems.extend(manifests::check(tree)?);
     problems.extend(licences::check(tree));
     problems.extend(telemetry::check(tree));
+    problems.extend(ports::check(tree));
     Ok(problems)
 }
 

@@ -421,3 +421,24 @@ fn a_cloud_sdk_in_the_tree_of_farmer_fails_and_beside_it_does_not() {
         fixture.fails(&format!("`farmer` builds `{name}`"));
     }
 }
+
+#[test]
+fn a_port_of_go_that_is_missing_in_the_table_fails() {
+    use crate::ports::table;
+    let fixture = Fixture::new();
+    fixture.package("buildlet", "");
+    fixture.accept_graph();
+    let write = |names: &[&str]| {
+        let entry = |name: &&str| format!("[[port]]\nname = \"{name}\"\nhow = \"none\"\nnote = \"no\"\n");
+        fixture.write("docs/ports.toml", &names.iter().map(entry).collect::<Vec<_>>().concat());
+    };
+    let mut names: Vec<_> = table::GO.lines().collect();
+    write(&names);
+    fixture.fails("docs/ports.md: is not what docs/ports.toml gives");
+    table::write(&fixture.root(), &table::load(&fixture.root()).unwrap()).unwrap();
+    assert_eq!(fixture.problems(), Vec::<String>::new());
+    let gone = names.pop().unwrap();
+    write(&names);
+    table::write(&fixture.root(), &table::load(&fixture.root()).unwrap()).unwrap();
+    fixture.fails(&format!("{gone} is missing"));
+}
