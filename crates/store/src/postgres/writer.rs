@@ -21,9 +21,17 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 struct Writer {
     link: Arc<Link>,
+    /// The connection, while no transaction has it.
     session: Option<Session>,
     term: Arc<Term>,
     closing: CancellationToken,
+}
+
+/// One that has begun. Its statements go to its own connection alone: with another they would each be a transaction of
+/// their own that no epoch fences. Dropped, it is undone by the server.
+struct Transaction {
+    number: String,
+    session: Session,
 }
 
 /// Runs until the queue is closed and empty.
@@ -61,19 +69,23 @@ impl Writer {
     }
 
     async fn together(&mut self, group: &Group) -> Result<(), WriteError> {
-        let transaction = self.begin().await?;
-        let session = connected(&self.link, &mut self.session).await?;
+        let mut transaction = self.begin().await?;
         let statements = group.batches().flat_map(|batch| &batch.statements);
-        let done = session.execute_all(statements.clone()).await;
-        let checked = check(statements, done);
-        self.end(transaction, checked).await
+        let done = transaction.session.execute_all(statements.clone()).await;
+        match check(statements, done) {
+            Ok(()) => self.end(transaction).await,
+            Err(error) => {
+                self.undo(transaction.session).await;
+                Err(error)
+            }
+        }
     }
 
     async fn each_for_itself(&mut self, group: &Group) -> Result<Outcomes, WriteError> {
-        let transaction = self.begin().await?;
+        let mut transaction = self.begin().await?;
+        let session = &mut transaction.session;
         let mut outcomes = Vec::with_capacity(group.batches().len());
         for batch in group.batches() {
-            let session = connected(&self.link, &mut self.session).await?;
             session.batch("SAVEPOINT batch").await?;
             let done = session.execute_all(batch.statements.iter()).await;
             let checked = check(batch.statements.iter(), done);
@@ -82,44 +94,43 @@ impl Writer {
                 .await?;
             outcomes.push(checked);
         }
-        self.end(transaction, Ok(())).await?;
+        self.end(transaction).await?;
         Ok(outcomes)
     }
 
-    /// Begins a transaction of our epoch; says its number.
-    async fn begin(&mut self) -> Result<String, WriteError> {
+    /// Begins a transaction of our epoch.
+    async fn begin(&mut self) -> Result<Transaction, WriteError> {
         let epoch = self.term.epoch().ok_or(WriteError::NotLeader)?;
-        let session = connected(&self.link, &mut self.session).await?;
-        if let Some(transaction) = session.begin(FENCE, epoch).await? {
-            return Ok(transaction);
+        let mut session = match self.session.take().filter(|session| !session.is_closed()) {
+            Some(session) => session,
+            None => self.link.connect().await?,
+        };
+        if let Some(number) = session.begin(FENCE, epoch).await? {
+            return Ok(Transaction { number, session });
         }
         self.term.end();
-        self.undo().await;
+        self.undo(session).await;
         Err(WriteError::NotLeader)
     }
 
     /// Makes a transaction durable, or undoes it.
-    async fn end(&mut self, transaction: String, checked: Result<(), WriteError>) -> Result<(), WriteError> {
-        if let Err(error) = checked {
-            self.undo().await;
-            return Err(error);
-        }
-        let session = connected(&self.link, &mut self.session).await?;
+    async fn end(&mut self, Transaction { number, session }: Transaction) -> Result<(), WriteError> {
         match session.batch("COMMIT").await {
-            Ok(()) => Ok(()),
-            Err(error) if error.is_lost() => self.settle(&transaction, error).await,
+            Ok(()) => {
+                self.session = Some(session);
+                Ok(())
+            }
+            Err(error) if error.is_lost() => self.settle(&number, error).await,
             Err(error) => {
-                self.undo().await;
+                self.undo(session).await;
                 Err(error.into())
             }
         }
     }
 
-    async fn undo(&mut self) {
-        if let Some(session) = &self.session
-            && session.batch("ROLLBACK").await.is_err()
-        {
-            self.session = None;
+    async fn undo(&mut self, session: Session) {
+        if session.batch("ROLLBACK").await.is_ok() {
+            self.session = Some(session);
         }
     }
 
