@@ -7,10 +7,14 @@ use testkit::{Farm, Options, Repository};
 
 use crate::why::why;
 
-/// A shell command that fails on the machine that a file names, whatever the commit.
-fn fails_in(hole: &Path) -> String {
-    let hole = hole.display();
-    format!("if [ -e {hole} ] && [ $(cat {hole}) = $FARMER_MACHINE ]; then echo cc: broken; exit 1; fi")
+/// A shell command that fails, whatever the commit, on the first machine that runs it once there is a file `armed`; the
+/// file `hole` tells which that is.
+fn fails_in(flags: &Path) -> String {
+    let flags = flags.display();
+    format!(
+        "cd {flags}; if mv armed fell; then echo $FARMER_MACHINE > hole; fi 2>/dev/null; \
+         if [ -e hole ] && [ $(cat hole) = $FARMER_MACHINE ]; then echo cc: broken; exit 1; fi"
+    )
 }
 
 /// Commits, and the build once it has ended.
@@ -21,30 +25,18 @@ async fn built(farm: &Farm, repository: &Repository, number: usize) -> Value {
     builds.into_iter().find(is).expect("it has ended")
 }
 
-async fn where_built(farm: &Farm, build: &Value) -> String {
-    let page = farm.json(&format!("/build/{}.json", build["number"])).await;
-    page["machines"][0]["name"].as_str().expect("it was built somewhere").to_owned()
-}
-
 #[tokio::test]
 async fn what_failed_on_a_machine_alone_is_begun_again_when_an_operator_finds_it_sick() {
     let flags = tempfile::tempdir().unwrap();
-    let hole = flags.path().join("hole");
     // Without a snapshot nothing else can run the tests again.
-    let repository = crate::simple("true", &fails_in(&hole));
+    let repository = crate::simple("true", &fails_in(flags.path()));
     let options = Options { buildlets: Some(2), ..Options::default() };
     let mut farm = Farm::start(repository.path(), options).await;
-    let sick = where_built(&farm, &built(&farm, &repository, 1).await).await;
-    std::fs::write(&hole, &sick).unwrap();
-    let mut number = 2;
-    let victim = loop {
-        let build = built(&farm, &repository, number).await;
-        if build["outcome"] == "failed" {
-            break build;
-        }
-        number += 1;
-        assert!(number < 20, "`{sick}` is given no work");
-    };
+    assert_eq!(built(&farm, &repository, 1).await["outcome"], "passed");
+    std::fs::write(flags.path().join("armed"), "").unwrap();
+    let victim = built(&farm, &repository, 2).await;
+    assert_eq!(victim["outcome"], "failed");
+    let sick = std::fs::read_to_string(flags.path().join("hole")).unwrap().trim().to_owned();
     // Nothing else is known of it yet than what this machine says.
     let said = |build: &Value| why(&farm, &repository, &build["number"].to_string()).1["failures"][0].clone();
     assert_ne!(said(&victim)["cause"], "infrastructure");
