@@ -154,7 +154,7 @@ fn result(result: &TaskResult) -> usize {
 pub(crate) fn row(row: &Row) -> usize {
     match row {
         Row::Build(_) => 0,
-        Row::BuildProgress { .. } => 1,
+        Row::BuildProgress(..) => 1,
         Row::BuildEnd(_) => 2,
         Row::Attempt(_) => 3,
         Row::Shard(..) => 4,

@@ -167,9 +167,10 @@ impl Inner {
                 self.stages.insert(Item::Build(row.number), 1);
                 return;
             }
-            Row::BuildProgress { number, preempted, resting_until, started, .. } => {
-                let made_room = self.preempted.insert(*number, *preempted).unwrap_or(0) < *preempted;
-                let to = match (resting_until, started) {
+            Row::BuildProgress(number, progress) => {
+                let made_room =
+                    self.preempted.insert(*number, progress.preempted).unwrap_or(0) < progress.preempted;
+                let to = match (progress.resting_until, progress.started) {
                     _ if made_room => kinds::MADE_ROOM,
                     (Some(_), _) => 3,
                     (None, Some(_)) => 2,

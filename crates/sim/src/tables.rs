@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use coordinator::{
     core::{
-        AttemptRow, BuildEnd, BuildKey, BuildRow, Doubt, ExecRow, Health, Lease, MachineInfo, Restored,
-        RestoredBuild, RestoredMachine, Retry, Row, Session, Shard, ShardState, SnapshotKey, StepRecord,
-        TrySet, Word,
+        AttemptRow, BuildEnd, BuildKey, BuildProgress, BuildRow, ExecRow, Health, Lease, MachineInfo,
+        Restored, RestoredBuild, RestoredMachine, Retry, Row, Session, Shard, ShardState, SnapshotKey,
+        StepRecord, TrySet, Word,
     },
     ports::{KnownBuilds, Outcomes, Refs, Unsaid},
 };
@@ -20,53 +20,11 @@ use crate::judge::Invariant;
 
 type Broken = (Invariant, String);
 
-#[derive(Debug, Clone, Default)]
-struct Progress {
-    attempts: u32,
-    faults: u32,
-    preempted: u32,
-    earlier: u32,
-    doubt: Option<Box<Doubt>>,
-    only: Vec<String>,
-    waiting_since: Timestamp,
-    resting_until: Option<Timestamp>,
-    last_fault: String,
-}
-
-impl Progress {
-    fn of(row: &Row) -> Self {
-        let Row::BuildProgress {
-            attempts,
-            faults,
-            preempted,
-            earlier,
-            doubt,
-            waiting_since,
-            resting_until,
-            last_fault,
-            ..
-        } = row
-        else {
-            return Self::default();
-        };
-        Self {
-            attempts: *attempts,
-            faults: *faults,
-            preempted: *preempted,
-            earlier: *earlier,
-            doubt: doubt.clone(),
-            only: Vec::new(),
-            waiting_since: *waiting_since,
-            resting_until: *resting_until,
-            last_fault: last_fault.clone(),
-        }
-    }
-}
-
 /// All tables.
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
-    builds: BTreeMap<BuildNumber, (BuildRow, Progress)>,
+    /// Each with how far it is, and the tests that are run of it, if not all.
+    builds: BTreeMap<BuildNumber, (BuildRow, BuildProgress, Vec<String>)>,
     active: BTreeSet<BuildNumber>,
     keys: BTreeMap<BuildKey, BuildNumber>,
     pub(crate) ends: BTreeMap<BuildNumber, BuildEnd>,
@@ -101,10 +59,9 @@ impl Tables {
     fn apply_one(&mut self, row: &Row) -> Result<(), Broken> {
         match row {
             Row::Build(row) => return self.build(row),
-            Row::BuildProgress { number, .. } => {
+            Row::BuildProgress(number, progress) => {
                 if let Some(entry) = self.builds.get_mut(number) {
-                    let only = std::mem::take(&mut entry.1.only);
-                    entry.1 = Progress { only, ..Progress::of(row) };
+                    entry.1 = progress.clone();
                 }
             }
             Row::BuildEnd(end) => return self.end(end),
@@ -175,7 +132,7 @@ impl Tables {
     }
 
     fn build(&mut self, row: &BuildRow) -> Result<(), Broken> {
-        if let Some((before, _)) = self.builds.get(&row.number) {
+        if let Some((before, ..)) = self.builds.get(&row.number) {
             let same = before.key == row.key;
             let what = || (Invariant::Once, format!("number {} was given to two builds", row.number));
             return if same { Ok(()) } else { Err(what()) };
@@ -183,8 +140,8 @@ impl Tables {
         if let Some(other) = self.keys.insert(row.key.clone(), row.number) {
             return Err((Invariant::Once, format!("build {} is build {other} again", row.number)));
         }
-        let progress = Progress { waiting_since: row.created, ..Progress::default() };
-        self.builds.insert(row.number, (row.clone(), progress));
+        let progress = BuildProgress { waiting_since: row.created, ..BuildProgress::default() };
+        self.builds.insert(row.number, (row.clone(), progress, Vec::new()));
         self.active.insert(row.number);
         Ok(())
     }
@@ -243,9 +200,9 @@ impl Tables {
         }
         self.active.insert(number);
         if let Some(entry) = self.builds.get_mut(&number) {
-            let only = only.to_vec();
-            entry.1 =
-                Progress { attempts, earlier: attempts, only, waiting_since: at, ..Progress::default() };
+            let earlier = attempts;
+            entry.1 = BuildProgress { attempts, earlier, waiting_since: at, ..BuildProgress::default() };
+            entry.2 = only.to_vec();
         }
         Ok(())
     }
@@ -258,22 +215,15 @@ impl Tables {
 
     pub(crate) fn restored(&self) -> Restored {
         let restore = |number: &BuildNumber| {
-            let (row, progress) = self.builds.get(number)?;
+            let (row, progress, only) = self.builds.get(number)?;
             let id = AttemptId { build: row.number, attempt: progress.attempts };
             let attempt = self.attempts.get(&id).filter(|attempt| attempt.end.is_none()).cloned();
             let shards = self.shards.range((id, 0)..=(id, u32::MAX)).map(|(_, shard)| shard.clone());
             let steps = self.steps.range((id, 0)..=(id, u32::MAX)).map(|(_, step)| step.clone());
             Some(RestoredBuild {
                 row: row.clone(),
-                attempts: progress.attempts,
-                faults: progress.faults,
-                preempted: progress.preempted,
-                earlier: progress.earlier,
-                doubt: progress.doubt.clone(),
-                only: progress.only.clone(),
-                waiting_since: progress.waiting_since,
-                resting_until: progress.resting_until,
-                last_fault: progress.last_fault.clone(),
+                progress: progress.clone(),
+                only: only.clone(),
                 attempt,
                 shards: shards.collect(),
                 steps: steps.collect(),
@@ -342,7 +292,7 @@ impl Tables {
     /// A build that has ended, to be begun again.
     pub(crate) fn retryable(&self, number: BuildNumber, reason: &str) -> Option<Retry> {
         let end = self.ends.get(&number)?;
-        let (row, _) = self.builds.get(&number)?;
+        let (row, ..) = self.builds.get(&number)?;
         let does_something = !row.plan.make.is_empty() || row.plan.tests.is_some();
         let attempts = end.attempt.attempt;
         let retry = Retry { row: row.clone(), attempts, only: Vec::new(), reason: reason.to_owned() };
@@ -361,7 +311,7 @@ impl Tables {
     pub(crate) fn victims(&self, machine: &MachineName, since: Timestamp, reason: &str) -> Vec<Retry> {
         let red = |outcome: Outcome| matches!(outcome, Outcome::Failed | Outcome::TimedOut);
         let is_victim = |end: &BuildEnd| {
-            let earlier = self.builds.get(&end.attempt.build).map_or(0, |(_, progress)| progress.earlier);
+            let earlier = self.builds.get(&end.attempt.build).map_or(0, |(_, progress, _)| progress.earlier);
             let first = AttemptId { attempt: 0, ..end.attempt };
             let steps = self.steps.range((first, 0)..=(end.attempt, u32::MAX));
             let steps = steps.filter(|((id, _), _)| id.attempt > earlier).map(|(_, step)| step);

@@ -22,34 +22,36 @@ pub struct Effects {
     pub actions: Vec<Action>,
 }
 
+/// How far a build is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BuildProgress {
+    /// Attempts begun.
+    pub attempts: u32,
+    /// Attempts that ended by a fault of the farm.
+    pub faults: u32,
+    /// How often it made room for what is more urgent.
+    pub preempted: u32,
+    /// Attempts begun before it was last asked for again.
+    pub earlier: u32,
+    /// Its make step failed once.
+    pub doubt: Option<Box<Doubt>>,
+    /// Since when it waits.
+    pub waiting_since: Timestamp,
+    /// Until when it rests after a fault.
+    pub resting_until: Option<Timestamp>,
+    /// How the attempt before ended.
+    pub last_fault: String,
+    /// When the last attempt began.
+    pub started: Option<Timestamp>,
+}
+
 /// Something that is stored. Each replaces the row of the same name, if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Row {
     /// A build was accepted.
     Build(Box<BuildRow>),
     /// A build moved on.
-    BuildProgress {
-        /// The build.
-        number: BuildNumber,
-        /// Attempts begun.
-        attempts: u32,
-        /// Attempts that ended by a fault of the farm.
-        faults: u32,
-        /// How often it made room for what is more urgent.
-        preempted: u32,
-        /// Attempts begun before it was last asked for again.
-        earlier: u32,
-        /// Its make step failed once.
-        doubt: Option<Box<Doubt>>,
-        /// Since when it waits.
-        waiting_since: Timestamp,
-        /// Until when it rests after a fault.
-        resting_until: Option<Timestamp>,
-        /// How the attempt before ended.
-        last_fault: String,
-        /// When the last attempt began.
-        started: Option<Timestamp>,
-    },
+    BuildProgress(BuildNumber, BuildProgress),
     /// A build ended.
     BuildEnd(BuildEnd),
     /// A build that had ended goes on.

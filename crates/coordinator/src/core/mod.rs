@@ -40,7 +40,7 @@ pub use build::{
     Attempt, Build, BuildKey, Class, FirstRun, Progress, Shard, ShardState, SnapshotKey, Stage, StepRecord,
 };
 pub use doubt::Doubt;
-pub use effect::{Action, Assignment, AttemptRow, BuildEnd, BuildRow, Effects, ExecRow, Row};
+pub use effect::{Action, Assignment, AttemptRow, BuildEnd, BuildProgress, BuildRow, Effects, ExecRow, Row};
 pub use event::{
     Accept, Arrival, Event, ListedTest, NewBuild, RefMove, Request, SeenCommit, Stamp, TaskResult,
 };

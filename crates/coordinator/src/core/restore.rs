@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use types::{LeaseId, Timestamp};
 
 use super::{
-    Attempt, AttemptRow, Build, BuildRow, Doubt, Health, Lease, Limits, Machine, MachineInfo, Mutation,
-    Progress, Role, Session, Shard, SnapshotKey, State, StepRecord, TrySet,
+    Attempt, AttemptRow, Build, BuildProgress, BuildRow, Health, Lease, Limits, Machine, MachineInfo,
+    Mutation, Progress, Role, Session, Shard, SnapshotKey, State, StepRecord, TrySet,
 };
 
 /// What the rows say.
@@ -48,24 +48,10 @@ pub struct RestoredMachine {
 pub struct RestoredBuild {
     /// As it was accepted.
     pub row: BuildRow,
-    /// Attempts begun.
-    pub attempts: u32,
-    /// Attempts that ended by a fault of the farm.
-    pub faults: u32,
-    /// How often it made room for what is more urgent.
-    pub preempted: u32,
-    /// Attempts begun before it was last asked for again.
-    pub earlier: u32,
-    /// Its make step failed once.
-    pub doubt: Option<Box<Doubt>>,
+    /// How far it is.
+    pub progress: BuildProgress,
     /// The tests that are run, if not all.
     pub only: Vec<String>,
-    /// Since when it waits.
-    pub waiting_since: Timestamp,
-    /// Until when it rests.
-    pub resting_until: Option<Timestamp>,
-    /// How the attempt before ended.
-    pub last_fault: String,
     /// The attempt that has not ended.
     pub attempt: Option<AttemptRow>,
     /// Its shards, by number.
@@ -144,9 +130,9 @@ impl Machine {
 
 impl Build {
     fn restore(restored: RestoredBuild, leases: &[Lease], now: Timestamp, limits: &Limits) -> Self {
-        let row = restored.row;
+        let before = restored.progress;
         let latest = now + limits.longest_rest();
-        let progress = match (restored.attempt, restored.resting_until) {
+        let progress = match (restored.attempt, before.resting_until) {
             (Some(attempt), _) => {
                 let mut shards = restored.shards;
                 for first in shards.iter_mut().filter_map(|shard| shard.first.as_mut()) {
@@ -160,15 +146,15 @@ impl Build {
             (None, None) => Progress::Queued,
         };
         Self {
-            attempts: restored.attempts,
-            faults: restored.faults,
-            preempted: restored.preempted,
-            earlier: restored.earlier,
-            doubt: restored.doubt,
+            attempts: before.attempts,
+            faults: before.faults,
+            preempted: before.preempted,
+            earlier: before.earlier,
+            doubt: before.doubt,
             only: restored.only.into(),
-            waiting_since: restored.waiting_since,
-            last_fault: restored.last_fault,
-            ..Self::new(row, progress)
+            waiting_since: before.waiting_since,
+            last_fault: before.last_fault,
+            ..Self::new(restored.row, progress)
         }
     }
 }

@@ -64,8 +64,7 @@ impl<'a> Turn<'a> {
     /// Stores how far a build is.
     pub(super) fn save_progress(&mut self, number: BuildNumber) {
         let Some(build) = self.state.builds.get(&number) else { return };
-        let row = Row::BuildProgress {
-            number,
+        let progress = super::BuildProgress {
             attempts: build.attempts,
             faults: build.faults,
             preempted: build.preempted,
@@ -79,7 +78,7 @@ impl<'a> Turn<'a> {
             last_fault: build.last_fault.clone(),
             started: build.attempt().map(|attempt| attempt.started),
         };
-        self.save(row);
+        self.save(Row::BuildProgress(number, progress));
     }
 
     /// Stores the attempt that runs.

@@ -7,7 +7,7 @@ use types::{AttemptId, BuildNumber, ExecId, Fence, Outcome};
 
 use super::{FENCE, sessions, tries};
 use crate::core::{
-    AttemptRow, BuildKey, BuildRow, Class, Lease, MachineInfo, Plan, Restored, RestoredBuild,
+    AttemptRow, BuildKey, BuildProgress, BuildRow, Class, Lease, MachineInfo, Plan, Restored, RestoredBuild,
     RestoredMachine, Retry, Role, Shard, ShardState, SnapshotKey, Stage, StepRecord, Task,
 };
 
@@ -108,22 +108,25 @@ async fn build(database: &Database, row: &Row) -> Result<RestoredBuild, LoadErro
     let attempt = attempt_row(database, id).await?.filter(|attempt| attempt.end.is_none());
     Ok(RestoredBuild {
         row: build_row(database, row).await?,
-        attempts,
-        faults: row.number("faults")?,
-        preempted: row.number("preempted")?,
-        earlier: row.number("earlier")?,
-        doubt: row
-            .opt_text("doubt")?
-            .map(serde_json::from_str)
-            .transpose()
-            .map_err(|_| LoadError::Broken("builds"))?,
+        progress: BuildProgress {
+            attempts,
+            faults: row.number("faults")?,
+            preempted: row.number("preempted")?,
+            earlier: row.number("earlier")?,
+            doubt: row
+                .opt_text("doubt")?
+                .map(serde_json::from_str)
+                .transpose()
+                .map_err(|_| LoadError::Broken("builds"))?,
+            waiting_since: row.time("waiting_since")?,
+            resting_until: row.opt_time("resting_until")?,
+            last_fault: row.text("last_fault")?.to_owned(),
+            started: row.opt_time("started")?,
+        },
         only: row
             .opt_text("only_tests")?
             .map_or(Ok(Vec::new()), serde_json::from_str)
             .map_err(|_| LoadError::Broken("builds"))?,
-        waiting_since: row.time("waiting_since")?,
-        resting_until: row.opt_time("resting_until")?,
-        last_fault: row.text("last_fault")?.to_owned(),
         attempt,
         shards: shards(database, id).await?,
         steps: steps(database, id).await?,

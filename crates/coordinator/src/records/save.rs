@@ -5,8 +5,8 @@ use types::{AttemptId, BuildNumber, ExecId, Timestamp};
 
 use super::{CURSOR, FENCE, sessions, test_results, tries};
 use crate::core::{
-    AttemptRow, BuildEnd, BuildRow, ExecRow, Lease, MachineInfo, RefMove, Row, SeenCommit, Shard, ShardState,
-    StepRecord,
+    AttemptRow, BuildEnd, BuildProgress, BuildRow, ExecRow, Lease, MachineInfo, RefMove, Row, SeenCommit,
+    Shard, ShardState, StepRecord,
 };
 
 /// A list of arguments, each made into a value.
@@ -21,7 +21,7 @@ const META: &str =
 pub(crate) fn save(batch: &mut Batch, row: Row) {
     match row {
         Row::Build(row) => build(batch, &row),
-        progress @ Row::BuildProgress { .. } => build_progress(batch, progress),
+        Row::BuildProgress(number, progress) => build_progress(batch, number, progress),
         Row::BuildEnd(end) => build_end(batch, &end),
         Row::Retry { number, attempts, at, only, reason } => {
             retry(batch, (number, attempts), at, (&only, reason));
@@ -137,37 +137,22 @@ fn build_end(batch: &mut Batch, end: &BuildEnd) {
     test_results::sweep(batch, build);
 }
 
-fn build_progress(batch: &mut Batch, row: Row) {
-    let Row::BuildProgress {
-        number,
-        attempts,
-        faults,
-        preempted,
-        earlier,
-        doubt,
-        waiting_since,
-        resting_until,
-        last_fault,
-        started,
-    } = row
-    else {
-        return;
-    };
+fn build_progress(batch: &mut Batch, number: BuildNumber, row: BuildProgress) {
     batch.push(
         "UPDATE builds SET attempts = $2, faults = $3, preempted = $4, waiting_since = $5, \
          resting_until = $6, last_fault = $7, started = COALESCE($8, started), earlier = $9, doubt = $10 \
          WHERE number = $1",
         values![
             number,
-            attempts,
-            faults,
-            preempted,
-            waiting_since,
-            resting_until,
-            last_fault,
-            started,
-            earlier,
-            doubt.as_deref().map(json)
+            row.attempts,
+            row.faults,
+            row.preempted,
+            row.waiting_since,
+            row.resting_until,
+            row.last_fault,
+            row.started,
+            row.earlier,
+            row.doubt.as_deref().map(json),
         ],
     );
 }

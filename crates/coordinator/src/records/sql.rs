@@ -268,7 +268,8 @@ mod tests {
             records.write(std::slice::from_ref(&retry)).await.unwrap();
             assert_eq!(told().await, std::slice::from_ref(&first));
             let restored = records.load().await.unwrap().builds;
-            assert_eq!((restored.len(), restored[0].attempts, restored[0].earlier), (1, 1, 1));
+            let progress = &restored[0].progress;
+            assert_eq!((restored.len(), progress.attempts, progress.earlier), (1, 1, 1));
             assert_eq!(restored[0].only, ["TestPark"]);
         }
         let rows = [retry, end(2, Outcome::Passed, "")];

@@ -6,46 +6,14 @@ use types::{AttemptId, BuildNumber, Fence, LeaseId, MachineName, SessionId, Time
 use uuid::Uuid;
 
 use crate::core::{
-    AttemptRow, BuildEnd, BuildRow, Doubt, Health, Lease, MachineInfo, Restored, RestoredBuild,
+    AttemptRow, BuildEnd, BuildProgress, BuildRow, Health, Lease, MachineInfo, Restored, RestoredBuild,
     RestoredMachine, Retry, Row, Session, Shard, SnapshotKey, StepRecord, TrySet, Word,
 };
 
 #[derive(Debug, Clone, Default)]
-struct Progress {
-    attempts: u32,
-    faults: u32,
-    preempted: u32,
-    earlier: u32,
-    doubt: Option<Box<Doubt>>,
-    only: Vec<String>,
-    waiting_since: Timestamp,
-    resting_until: Option<Timestamp>,
-    last_fault: String,
-}
-
-impl Progress {
-    fn of(row: Row, only: Vec<String>) -> Self {
-        let Row::BuildProgress {
-            attempts,
-            faults,
-            preempted,
-            earlier,
-            doubt,
-            waiting_since,
-            resting_until,
-            last_fault,
-            ..
-        } = row
-        else {
-            panic!("it is no progress");
-        };
-        Self { attempts, faults, preempted, earlier, doubt, only, waiting_since, resting_until, last_fault }
-    }
-}
-
-#[derive(Debug, Clone, Default)]
 pub(super) struct Tables {
-    builds: BTreeMap<BuildNumber, (BuildRow, Progress)>,
+    /// Each with how far it is, and the tests that are run of it, if not all.
+    builds: BTreeMap<BuildNumber, (BuildRow, BuildProgress, Vec<String>)>,
     pub(super) ends: Vec<BuildEnd>,
     attempts: BTreeMap<AttemptId, AttemptRow>,
     pub(super) shards: BTreeMap<(AttemptId, u32), Shard>,
@@ -66,18 +34,17 @@ impl Tables {
     pub(super) fn apply(&mut self, row: Row) {
         match row {
             Row::Build(row) => {
-                let progress = Progress { waiting_since: row.created, ..Progress::default() };
-                self.builds.insert(row.number, (*row, progress));
+                let progress = BuildProgress { waiting_since: row.created, ..BuildProgress::default() };
+                self.builds.insert(row.number, (*row, progress, Vec::new()));
             }
-            Row::BuildProgress { number, .. } => {
-                let entry = &mut self.builds.get_mut(&number).unwrap().1;
-                *entry = Progress::of(row, std::mem::take(&mut entry.only));
-            }
+            Row::BuildProgress(number, progress) => self.builds.get_mut(&number).unwrap().1 = progress,
             Row::BuildEnd(end) => self.ends.push(end),
             Row::Retry { number, attempts, at, only, .. } => {
                 self.ends.retain(|end| end.attempt.build != number);
-                self.builds.get_mut(&number).unwrap().1 =
-                    Progress { attempts, earlier: attempts, only, waiting_since: at, ..Progress::default() };
+                let build = self.builds.get_mut(&number).unwrap();
+                let earlier = attempts;
+                build.1 = BuildProgress { attempts, earlier, waiting_since: at, ..BuildProgress::default() };
+                build.2 = only;
             }
             Row::Health { machine, health, quarantine } => {
                 let known = self.machines.get_mut(&machine).unwrap();
@@ -142,35 +109,29 @@ impl Tables {
     /// A build that has ended, to be begun again.
     pub(super) fn ended(&self, index: usize) -> Option<Retry> {
         let end = self.ends.get(index.checked_rem(self.ends.len())?)?;
-        let (row, _) = self.builds.get(&end.attempt.build)?;
+        let (row, ..) = self.builds.get(&end.attempt.build)?;
         let reason = "somebody asked".to_owned();
         Some(Retry { row: row.clone(), attempts: end.attempt.attempt, only: Vec::new(), reason })
     }
 
     pub(super) fn restored(&self) -> Restored {
         let ended: BTreeSet<BuildNumber> = self.ends.iter().map(|end| end.attempt.build).collect();
-        let builds =
-            self.builds.values().filter(|(row, _)| !ended.contains(&row.number)).map(|(row, progress)| {
+        let builds = self.builds.values().filter(|(row, ..)| !ended.contains(&row.number)).map(
+            |(row, progress, only)| {
                 let id = AttemptId { build: row.number, attempt: progress.attempts };
                 let attempt = self.attempts.get(&id).filter(|attempt| attempt.end.is_none()).cloned();
                 let shards = self.shards.range((id, 0)..=(id, u32::MAX)).map(|(_, shard)| shard.clone());
                 let steps = self.steps.range((id, 0)..=(id, u32::MAX)).map(|(_, step)| step.clone());
                 RestoredBuild {
                     row: row.clone(),
-                    attempts: progress.attempts,
-                    faults: progress.faults,
-                    preempted: progress.preempted,
-                    earlier: progress.earlier,
-                    doubt: progress.doubt.clone(),
-                    only: progress.only.clone(),
-                    waiting_since: progress.waiting_since,
-                    resting_until: progress.resting_until,
-                    last_fault: progress.last_fault.clone(),
+                    progress: progress.clone(),
+                    only: only.clone(),
                     shards: shards.collect(),
                     steps: steps.collect(),
                     attempt,
                 }
-            });
+            },
+        );
         Restored {
             tries: self.tries.values().filter(|set| set.open).cloned().collect(),
             builds: builds.collect(),
