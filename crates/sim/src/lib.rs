@@ -5,6 +5,7 @@ mod command;
 mod context;
 mod coordinator;
 mod coverage;
+mod exec;
 mod fault;
 mod judge;
 mod kinds;

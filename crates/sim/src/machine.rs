@@ -10,17 +10,18 @@ use std::{
     time::Duration,
 };
 
-use buildlet::testing::{self as real, Admission, Entry, Fencing, Past, Purpose, StopReason};
-use buildlet_client::{EndedByUs, Error, ExecEnd, ExecSpec, ExecStatus, Fetched, How, Lease, Status};
+use buildlet::testing::{self as real, Admission, Entry, Fencing, Past, Purpose};
+use buildlet_client::{EndedByUs, Error, ExecEnd, ExecSpec, Fetched, How, Lease, Status};
 use bytes::Bytes;
 use runtime::Tasks;
-use tokio::sync::{Notify, RwLock};
+use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 use types::{ExecId, HostType, MachineName, Timestamp};
 
 use crate::{
     command::{self, Script},
     context::lock,
+    exec::{Exec, journaled},
     fault::Fault,
     judge::Invariant,
     planted::Planted,
@@ -82,23 +83,6 @@ struct State {
     fencing: Fencing,
     execs: Vec<Arc<Exec>>,
     ending: CancellationToken,
-}
-
-/// A command.
-pub(crate) struct Exec {
-    id: ExecId,
-    output: Bytes,
-    progress: Mutex<Progress>,
-    moved: Notify,
-    stop: Mutex<Option<EndedByUs>>,
-    stopped: CancellationToken,
-}
-
-#[derive(Clone, Default)]
-struct Progress {
-    bytes: u64,
-    acknowledged: u64,
-    end: Option<ExecEnd>,
 }
 
 type Call<T> = Result<T, Error>;
@@ -185,9 +169,8 @@ impl Machine {
             process.ended.cancel();
             let mut disk = lock(&self.disk);
             for exec in &lock(&process.state).execs {
-                let bytes = lock(&exec.progress).bytes;
                 if let Some(spool) = disk.spools.get_mut(&exec.id) {
-                    spool.1 = bytes;
+                    spool.1 = exec.written();
                 }
             }
         }
@@ -435,18 +418,13 @@ impl Process {
         let mut how = None;
         for piece in 0..=pieces {
             if how.is_none() {
-                tokio::select! {
-                    biased;
-                    () = exec.stopped.cancelled() => how = *lock(&exec.stop),
-                    () = tokio::time::sleep(step) => {}
-                }
+                how = exec.run_for(step).await;
             }
             if how.is_none() && full && piece == pieces {
                 how = Some(EndedByUs::DiskFull);
             } else if how.is_none() && piece < pieces {
                 written = (written + 400).min(total);
-                lock(&exec.progress).bytes = written;
-                exec.moved.notify_waiters();
+                exec.write(written);
             }
         }
         let how = how.map_or(script.how, How::Ended);
@@ -469,8 +447,7 @@ impl Process {
             }
         }
         self.world.truth.end(exec.id, end.output_bytes);
-        lock(&exec.progress).end = Some(end);
-        exec.moved.notify_waiters();
+        exec.finish(end);
     }
 
     pub(crate) fn find(&self, id: ExecId) -> Call<Arc<Exec>> {
@@ -479,9 +456,7 @@ impl Process {
     }
 
     pub(crate) fn acknowledge(&self, id: ExecId, offset: u64) -> Call<()> {
-        let exec = self.find(id)?;
-        let mut progress = lock(&exec.progress);
-        progress.acknowledged = progress.acknowledged.max(offset);
+        self.find(id)?.acknowledge(offset);
         Ok(())
     }
 
@@ -536,117 +511,6 @@ impl Process {
     pub(crate) fn abandon(&self) {
         for exec in &lock(&self.state).execs {
             exec.stop(EndedByUs::Abandoned);
-        }
-    }
-}
-
-/// An end as the journal has it.
-fn journaled(end: &ExecEnd) -> real::End {
-    let how = match &end.how {
-        How::Exited(code) => real::How::Exited(*code),
-        How::Signalled(signal) => real::How::Signalled(*signal),
-        How::NotStarted(why) => real::How::NotStarted(why.clone()),
-        How::Ended(reason) => real::How::Stopped(match reason {
-            EndedByUs::Cancelled => StopReason::Cancelled,
-            EndedByUs::TimedOut => StopReason::TimedOut,
-            EndedByUs::TooMuchOutput => StopReason::TooMuchOutput,
-            EndedByUs::Abandoned => StopReason::Abandoned,
-            EndedByUs::DiskFull => StopReason::DiskFull,
-            EndedByUs::OutOfMemory => StopReason::OutOfMemory,
-            EndedByUs::TooManyProcesses => StopReason::TooManyProcesses,
-            EndedByUs::WorkFolderFull => StopReason::WorkFolderFull,
-            EndedByUs::BuildletDied => StopReason::BuildletDied,
-        }),
-    };
-    real::End { how, output_bytes: end.output_bytes, elapsed: end.elapsed, leftovers: end.leftover_processes }
-}
-
-/// An end as the journal had it.
-fn told(end: &real::End) -> ExecEnd {
-    let how = match &end.how {
-        real::How::Exited(code) => How::Exited(*code),
-        real::How::Signalled(signal) => How::Signalled(*signal),
-        real::How::NotStarted(why) => How::NotStarted(why.clone()),
-        real::How::Stopped(reason) => How::Ended(match reason {
-            StopReason::Cancelled => EndedByUs::Cancelled,
-            StopReason::TimedOut => EndedByUs::TimedOut,
-            StopReason::TooMuchOutput => EndedByUs::TooMuchOutput,
-            StopReason::Abandoned => EndedByUs::Abandoned,
-            StopReason::DiskFull => EndedByUs::DiskFull,
-            StopReason::OutOfMemory => EndedByUs::OutOfMemory,
-            StopReason::TooManyProcesses => EndedByUs::TooManyProcesses,
-            StopReason::WorkFolderFull => EndedByUs::WorkFolderFull,
-            StopReason::BuildletDied => EndedByUs::BuildletDied,
-        }),
-    };
-    ExecEnd { how, output_bytes: end.output_bytes, elapsed: end.elapsed, leftover_processes: end.leftovers }
-}
-
-impl Exec {
-    fn new(id: ExecId, output: Bytes) -> Arc<Self> {
-        Arc::new(Self {
-            id,
-            output,
-            progress: Mutex::default(),
-            moved: Notify::new(),
-            stop: Mutex::default(),
-            stopped: CancellationToken::new(),
-        })
-    }
-
-    fn ended(id: ExecId, output: Bytes, end: &real::End) -> Arc<Self> {
-        let exec = Self::new(id, output);
-        *lock(&exec.progress) = Progress { bytes: end.output_bytes, acknowledged: 0, end: Some(told(end)) };
-        exec
-    }
-
-    fn status(&self) -> ExecStatus {
-        let progress = lock(&self.progress).clone();
-        ExecStatus { exec: self.id, pid: 1, output_bytes: progress.bytes, end: progress.end }
-    }
-
-    /// Whether this end is that of a make that made.
-    fn makes(&self, end: &ExecEnd) -> bool {
-        end.how == How::Exited(0) && self.output.starts_with(command::MAKING)
-    }
-
-    fn stop(&self, reason: EndedByUs) {
-        lock(&self.stop).get_or_insert(reason);
-        self.stopped.cancel();
-    }
-
-    async fn wait(&self) {
-        loop {
-            let mut moved = std::pin::pin!(self.moved.notified());
-            moved.as_mut().enable();
-            if lock(&self.progress).end.is_some() {
-                return;
-            }
-            moved.await;
-        }
-    }
-
-    /// What follows an offset: bytes, or the end.
-    pub(crate) async fn after(&self, offset: u64) -> Call<Result<Bytes, ExecEnd>> {
-        loop {
-            let mut moved = std::pin::pin!(self.moved.notified());
-            moved.as_mut().enable();
-            {
-                let progress = lock(&self.progress);
-                if offset < progress.acknowledged {
-                    return Err(Error::Acknowledged(format!(
-                        "output before {} is gone",
-                        progress.acknowledged
-                    )));
-                }
-                if progress.bytes > offset {
-                    return Ok(Ok(self.output.slice(offset as usize..progress.bytes as usize)));
-                }
-                if let Some(end) = &progress.end {
-                    return Ok(Err(end.clone()));
-                }
-            }
-            moved.await;
         }
     }
 }
