@@ -8,13 +8,16 @@ use crate::{
     kinds::{EFFECTS, EVENTS, STAGES, event_name},
 };
 
-/// How often each was seen.
+/// How often each kind of fault was seen, and in how many seeds each transition was taken.
 #[derive(Debug, Clone, Default)]
 pub struct Coverage {
     faults: BTreeMap<Fault, u64>,
     effects: BTreeMap<(usize, usize), u64>,
     moves: BTreeMap<(usize, usize), u64>,
 }
+
+/// In how many seeds of a run a transition must be expected to be asked for: then none is missed by bad luck.
+const SURELY: u64 = 30;
 
 /// Every transition that a farm takes. Written by `cargo xtask sim --write-transitions`, and reviewed.
 const KNOWN: &str = include_str!("transitions.txt");
@@ -35,13 +38,14 @@ impl Coverage {
     }
 
     pub(crate) fn effect(&mut self, event: usize, effect: usize) {
-        *self.effects.entry((event, effect)).or_default() += 1;
+        self.effects.insert((event, effect), 1);
     }
 
     pub(crate) fn moved(&mut self, from: usize, to: usize) {
-        *self.moves.entry((from, to)).or_default() += 1;
+        self.moves.insert((from, to), 1);
     }
 
+    /// Adds what further seeds covered.
     pub(crate) fn add(&mut self, other: &Self) {
         for (fault, count) in &other.faults {
             *self.faults.entry(*fault).or_default() += count;
@@ -54,7 +58,7 @@ impl Coverage {
         }
     }
 
-    /// Each transition by name, with how often it was taken.
+    /// Each transition by name, with in how many seeds it was taken.
     fn transitions(&self) -> BTreeMap<String, u64> {
         let effects = self.effects.iter().map(|((event, effect), count)| {
             (format!("{} => {}", event_name(*event), EFFECTS[*effect]), *count)
@@ -69,7 +73,7 @@ impl Coverage {
     /// The file of transitions, as this run would write it.
     pub(crate) fn file(&self, seeds: u64) -> String {
         let mut text = format!(
-            "# Every transition that a farm takes, and in how many of 10,000 seeds' steps. What is not here cannot be.\n\
+            "# Every transition that was seen, and in how many of 10,000 seeds. One that is not here is reviewed before it is added.\n\
              # Of {EVENTS} kinds of events with {} of effects, and {} stages of builds, leases and shards.\n\
              # Written by `cargo xtask sim --write-transitions`.\n",
             EFFECTS.len(),
@@ -91,7 +95,7 @@ impl Coverage {
         let taken = self.transitions();
         let known: BTreeMap<&str, u64> = KNOWN.lines().filter_map(entry).collect();
         // One that is rare is asked for only of runs that are long enough to meet it surely.
-        let sure = |count: u64| count.saturating_mul(seeds) / 10_000 >= 30;
+        let sure = |count: u64| count.saturating_mul(seeds) / 10_000 >= SURELY;
         let unseen = known.iter().filter(|(name, count)| sure(**count) && !taken.contains_key(**name));
         missing.extend(unseen.map(|(name, _)| (*name).to_owned()));
         let new = taken.keys().filter(|name| !known.contains_key(name.as_str()));
