@@ -64,9 +64,9 @@ impl Log {
         self.grown.notify_waiters();
     }
 
-    pub(crate) fn result(&self, build: BuildNumber) -> Option<BuildResult> {
-        let inner = lock(&self.inner);
-        inner.results.range((build.0, 0)..=(build.0, u32::MAX)).next_back().map(|(_, result)| result.clone())
+    pub(crate) fn has_result(&self, build: BuildNumber) -> bool {
+        let of = (build.0, 0)..=(build.0, u32::MAX);
+        lock(&self.inner).results.range(of).next().is_some()
     }
 
     /// How a result is taken; the error is what is wrong with it.

@@ -173,13 +173,11 @@ fn many(args: &Args) -> bool {
         median(&mut sum.faults),
         median(&mut sum.kinds)
     ));
-    if args.write_transitions {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/transitions.txt");
-        let written = std::fs::write(&path, sum.coverage.file(args.seeds));
-        say(&format!("wrote `{}`: {written:?}", path.display()));
-        return written.is_ok();
-    }
-    let (missing, new) = sum.coverage.gaps(args.seeds);
+    let (missing, new) = if args.write_transitions {
+        write_transitions(&sum.coverage, args.seeds)
+    } else {
+        sum.coverage.gaps(args.seeds)
+    };
     for name in &missing {
         say(&format!("not covered: {name}"));
     }
@@ -189,6 +187,14 @@ fn many(args: &Args) -> bool {
     sum.failed.sort_unstable();
     say(&format!("{} seeds from {}, failed: {:?}", sum.steps.len(), args.first, sum.failed));
     sum.failed.is_empty() && missing.is_empty()
+}
+
+/// What this run has taken is what is asked for from now on. Answers what is wrong, as [`Coverage::gaps`] does.
+fn write_transitions(coverage: &Coverage, seeds: u64) -> (Vec<String>, Vec<String>) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/transitions.txt");
+    let written = std::fs::write(&path, coverage.file(seeds));
+    say(&format!("wrote `{}`: {written:?}", path.display()));
+    (written.err().map(|error| error.to_string()).into_iter().collect(), Vec::new())
 }
 
 fn median(numbers: &mut [u64]) -> u64 {

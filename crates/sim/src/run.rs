@@ -12,8 +12,10 @@ use crate::{
     world::World,
 };
 
-/// How long, in virtual time, a farm may take to come to rest when nothing goes wrong any more.
-const REST: Duration = Duration::from_hours(3);
+/// How long, in virtual time, a farm may work without a build that ends, when nothing goes wrong any more.
+const NOTHING_ENDS: Duration = Duration::from_hours(3);
+/// How long, in virtual time, it may take to come to rest: one machine may have hundreds of builds before it.
+const REST: Duration = Duration::from_hours(24);
 /// How often, in virtual time, it is looked whether it has.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -83,22 +85,31 @@ async fn live(seed: u64, judge: Arc<Judge>, planted: Option<Planted>) -> Arc<Wor
     watch(&world, within * 2).await;
     misfortune::end(&world);
     judge.note(&world.context, || "nothing goes wrong any more".to_owned());
-    let mut waited = Duration::ZERO;
-    loop {
-        watch(&world, LOOK).await;
-        waited += LOOK;
-        let left = if judge.has_failed() { Vec::new() } else { world.unsettled() };
-        if left.is_empty() {
-            break;
-        }
-        if waited > REST {
-            judge.broken(Invariant::Drains, left.join("; "));
-            break;
-        }
+    if let Err(left) = drain(&world).await {
+        judge.broken(Invariant::Drains, left.join("; "));
     }
     tasks.kill();
     world.seat.kill();
     world
+}
+
+/// Waits until the farm has come to rest, or an invariant is broken. The error is what does not come to rest.
+async fn drain(world: &World) -> Result<(), Vec<String>> {
+    let (mut waited, mut moved, mut left) = (Duration::ZERO, Duration::ZERO, usize::MAX);
+    loop {
+        watch(world, LOOK).await;
+        waited += LOOK;
+        if world.context.judge.has_failed() || (!world.is_busy() && world.unsettled().is_empty()) {
+            return Ok(());
+        }
+        let active = crate::context::lock(&world.tables).active().count();
+        if active < left {
+            (left, moved) = (active, waited);
+        }
+        if waited > REST || waited.saturating_sub(moved) > NOTHING_ENDS {
+            return Err(world.unsettled());
+        }
+    }
 }
 
 /// Lets the world live for a while, or until an invariant is broken.

@@ -14,8 +14,8 @@ use types::{AttemptId, BuildNumber, ExecId, LeaseId, Outcome};
 
 use crate::{context::lock, coverage::Coverage, judge::Invariant, kinds, world::World};
 
-/// After how many steps it is asked why everything waits that does.
-const REASONS: u64 = 16;
+/// After how many steps what takes long to check is checked.
+const CLOSELY: u64 = 16;
 
 /// The witness of one life of the coordinator.
 pub(crate) struct Seen {
@@ -77,17 +77,15 @@ impl Seen {
     }
 
     fn check_state(&self, state: &State) {
-        if let Err(what) = state.check() {
+        let closely = self.world.context.judge.steps().is_multiple_of(CLOSELY);
+        let checked = state.check().and_then(|()| if closely { state.check_closely() } else { Ok(()) });
+        if let Err(what) = checked {
             self.broken(kind_of(&what), what);
-        }
-        let reasons = self.world.context.judge.steps().is_multiple_of(REASONS);
-        if reasons && let Err(what) = state.check_reasons() {
-            self.broken(Invariant::Waits, what);
         }
     }
 }
 
-/// Which invariant the words of [`State::check`] are about.
+/// Which invariant the words of [`State::check`] and [`State::check_closely`] are about.
 fn kind_of(what: &str) -> Invariant {
     let about = |words: &[&str]| words.iter().any(|word| what.contains(word));
     if about(&[

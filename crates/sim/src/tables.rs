@@ -336,6 +336,11 @@ impl Tables {
         self.execs.get(&id)
     }
 
+    /// Whether all builds have ended, and all ends are reported.
+    pub(crate) fn is_done(&self) -> bool {
+        self.active.is_empty() && self.outbox.is_empty()
+    }
+
     pub(crate) fn active(&self) -> impl Iterator<Item = BuildNumber> + '_ {
         self.active.iter().copied()
     }

@@ -102,6 +102,12 @@ impl World {
         })
     }
 
+    /// Whether somebody works, or is about to.
+    pub(crate) fn is_busy(&self) -> bool {
+        let free = |machine: &Arc<Machine>| machine.process().is_some_and(|process| process.is_free());
+        !lock(&self.tables).is_done() || !self.machines.iter().all(free)
+    }
+
     /// What is not as it will be once all is done; empty when the farm has come to rest.
     pub(crate) fn unsettled(&self) -> Vec<String> {
         let mut left = Vec::new();
@@ -109,7 +115,7 @@ impl World {
         left.extend(tables.active().map(|number| format!("build {number} has not ended")));
         left.extend(tables.outbox.iter().map(|id| format!("the result of {id} is in the outbox")));
         for number in tables.ends.keys() {
-            if self.log.result(*number).is_none() {
+            if !self.log.has_result(*number) {
                 left.push(format!("the result of {number} is not in the mutation log"));
             }
         }

@@ -16,10 +16,6 @@ impl State {
         for build in self.builds.values() {
             self.check_build(build).map_err(|what| format!("build {}: {what}", build.number))?;
         }
-        for (key, number) in &self.keys {
-            let own = self.builds.get(number).is_some_and(|build| build.key == *key);
-            ensure(own, || format!("the key of build {number} leads elsewhere"))?;
-        }
         ensure(self.keys.len() == self.builds.len(), || "a build without a key".to_owned())?;
         let queued = self.builds.values().filter(|build| build.needs_machine()).count();
         ensure(queued == self.queue.len(), || "the queue holds a build that needs no machine".to_owned())?;
@@ -38,13 +34,17 @@ impl State {
         Ok(())
     }
 
-    /// Says what waits without a reason, if something does. It asks for all words of all reasons, so it takes far longer
-    /// than [`State::check`].
+    /// Says what waits without a reason, or is not found by its key, if something is. It asks for all words of all reasons
+    /// and reads all keys, so it takes far longer than [`State::check`].
     ///
     /// # Errors
     ///
-    /// The first that waits so.
-    pub fn check_reasons(&self) -> Result<(), String> {
+    /// The first that does not hold, in words.
+    pub fn check_closely(&self) -> Result<(), String> {
+        for (key, number) in &self.keys {
+            let own = self.builds.get(number).is_some_and(|build| build.key == *key);
+            ensure(own, || format!("the key of build {number} leads elsewhere"))?;
+        }
         for build in self.builds.values() {
             let number = build.number;
             let waits = build.needs_machine() || matches!(build.progress, Progress::Resting(_));

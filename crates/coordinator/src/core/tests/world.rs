@@ -125,7 +125,7 @@ impl World {
         for action in effects.actions {
             self.perform(action);
         }
-        if let Err(broken) = self.state.check().and_then(|()| self.state.check_reasons()) {
+        if let Err(broken) = self.state.check().and_then(|()| self.state.check_closely()) {
             panic!("{broken}, after {what}\n{:#?}", self.state);
         }
         self.check_restored(&what);
