@@ -1,6 +1,7 @@
 //! Trees of files: unpacked from archives, packed into them, and removed whatever they hold.
 
 mod list;
+mod moved;
 mod pack;
 mod pipe;
 mod place;

@@ -20,33 +20,22 @@ use rustix::{
     path::Arg,
 };
 
-/// How deep the removal descends before it moves what lies below up to the top: each level costs a descriptor.
-const DEPTH: usize = 64;
+use super::moved::{DEPTH, Moved, failed};
 
 /// Removes all that lies in a folder, except some names directly in it.
 pub(crate) fn empty(folder: impl AsFd, except: &[&str]) -> io::Result<()> {
     let folder = readable(folder)?;
-    let mut wiping = Wiping { root: folder.as_fd(), moved: 0 };
-    loop {
-        let before = wiping.moved;
-        wiping.children(folder.as_fd(), 0, except)?;
-        // What lay too deep is at the top now.
-        if wiping.moved == before {
-            return Ok(());
-        }
-    }
+    let mut wiping = Wiping { root: folder.as_fd(), moved: Moved::default() };
+    wiping.children(folder.as_fd(), 0, except)?;
+    wiping.finish()
 }
 
-/// Removes a file or a whole folder below a folder, if it is there. `path` must be one name.
+/// Removes a file or a whole folder below a folder, if it is there. `name` must be one name.
 pub(crate) fn remove(folder: impl AsFd, name: &OsStr) -> io::Result<()> {
     let folder = readable(folder)?;
-    let mut wiping = Wiping { root: folder.as_fd(), moved: 0 };
+    let mut wiping = Wiping { root: folder.as_fd(), moved: Moved::default() };
     wiping.entry(folder.as_fd(), &name.as_bytes().into_c_str()?, FileType::Unknown, 0)?;
-    for number in 0..wiping.moved {
-        let name = moved_name(number);
-        wiping.entry(folder.as_fd(), &name.as_bytes().into_c_str()?, FileType::Directory, 0)?;
-    }
-    Ok(())
+    wiping.finish()
 }
 
 /// The same folder, opened for more than to stand in paths.
@@ -54,16 +43,20 @@ fn readable(folder: impl AsFd) -> io::Result<OwnedFd> {
     Ok(openat(folder, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-fn moved_name(number: usize) -> String {
-    format!(".wiping-{number}")
-}
-
 struct Wiping<'a> {
     root: BorrowedFd<'a>,
-    moved: usize,
+    moved: Moved,
 }
 
 impl Wiping<'_> {
+    /// Removes what lay too deep, which may hold what lies too deep again.
+    fn finish(mut self) -> io::Result<()> {
+        while let Some(name) = self.moved.take() {
+            self.entry(self.root, &name.into_c_str()?, FileType::Directory, 0)?;
+        }
+        Ok(())
+    }
+
     fn children(&mut self, folder: BorrowedFd<'_>, depth: usize, except: &[&str]) -> io::Result<()> {
         for entry in Dir::read_from(folder)? {
             let entry = entry?;
@@ -83,7 +76,7 @@ impl Wiping<'_> {
             match unlink(folder, name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => return Ok(()),
                 Err(Errno::ISDIR | Errno::PERM) => {}
-                Err(error) => return Err(failed(name, error)),
+                Err(error) => return Err(failed(name.to_string_lossy(), error)),
             }
         }
         if depth >= DEPTH {
@@ -91,32 +84,23 @@ impl Wiping<'_> {
         }
         let opened = match open_folder(folder, name) {
             Err(Errno::NOENT) => return Ok(()),
-            opened => opened.map_err(|error| failed(name, error))?,
+            opened => opened.map_err(|error| failed(name.to_string_lossy(), error))?,
         };
         self.children(opened.as_fd(), depth + 1, &[])?;
         match unlink(folder, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(failed(name, error)),
+            Err(error) => Err(failed(name.to_string_lossy(), error)),
         }
     }
 
     fn move_up(&mut self, folder: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
-        // A name that a build took is passed over.
-        loop {
-            let to = moved_name(self.moved);
-            self.moved += 1;
-            match renameat_with(folder, name, self.root, to, RenameFlags::NOREPLACE) {
-                Ok(()) => return Ok(()),
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(failed(name, error)),
-            }
-        }
+        let root = self.root;
+        self.moved.add(|to| match renameat_with(folder, name, root, to, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(error) => Err(failed(name.to_string_lossy(), error)),
+        })
     }
-}
-
-fn failed(name: &CStr, error: Errno) -> io::Error {
-    let error = io::Error::from(error);
-    io::Error::new(error.kind(), format!("cannot remove `{}`: {error}", name.to_string_lossy()))
 }
 
 /// Removes a name, lifting what forbids it if that is ours to lift.
@@ -233,15 +217,28 @@ mod tests {
     #[test]
     fn any_depth_goes() {
         let folder = tempfile::tempdir().unwrap();
-        let mut inner =
-            cap_std::fs::Dir::open_ambient_dir(folder.path(), cap_std::ambient_authority()).unwrap();
-        for _ in 0..1000 {
-            inner.create_dir("d").unwrap();
-            inner = inner.open_dir("d").unwrap();
+        let open = || File::open(folder.path()).unwrap();
+        for way in [true, false] {
+            let mut inner =
+                cap_std::fs::Dir::open_ambient_dir(folder.path(), cap_std::ambient_authority()).unwrap();
+            for _ in 0..1000 {
+                inner.create_dir("d").unwrap();
+                inner = inner.open_dir("d").unwrap();
+            }
+            drop(inner);
+            if way { empty(open(), &[]) } else { remove(open(), OsStr::new("d")) }.unwrap();
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         }
-        drop(inner);
-        empty(File::open(folder.path()).unwrap(), &[]).unwrap();
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_build_named_as_removals_do_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("a/".repeat(200))).unwrap();
+        fs::write(folder.path().join(".wiping-1"), "mine").unwrap();
+        remove(File::open(folder.path()).unwrap(), OsStr::new("a")).unwrap();
+        let left = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(left.collect::<Vec<_>>(), [".wiping-1"]);
     }
 
     #[test]

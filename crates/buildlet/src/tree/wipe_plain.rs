@@ -1,52 +1,40 @@
 //! Removing trees where the system offers no more than it must: folders that are not for writing are made so, and trees of
 //! any depth go.
 
-use std::{
-    ffi::{OsStr, OsString},
-    io,
-};
+use std::{ffi::OsStr, io};
 
 use cap_std::fs::{Dir, DirEntry};
 
-/// How deep the removal descends before it moves what lies below up to the top: each level costs a handle.
-const DEPTH: usize = 64;
+use super::moved::{DEPTH, Moved, failed};
 
 /// Removes all that lies in a folder, except some names directly in it.
 pub(crate) fn empty(folder: &Dir, except: &[&str]) -> io::Result<()> {
-    let mut wiping = Wiping { root: folder, moved: 0 };
-    loop {
-        let before = wiping.moved;
-        wiping.children(folder, 0, except)?;
-        // What lay too deep is at the top now.
-        if wiping.moved == before {
-            return Ok(());
-        }
-    }
+    let mut wiping = Wiping { root: folder, moved: Moved::default() };
+    wiping.children(folder, 0, except)?;
+    wiping.finish()
 }
 
 /// Removes a file or a whole folder below a folder, if it is there. `name` must be one name.
 pub(crate) fn remove(folder: &Dir, name: &OsStr) -> io::Result<()> {
-    let mut wiping = Wiping { root: folder, moved: 0 };
+    let mut wiping = Wiping { root: folder, moved: Moved::default() };
     wiping.entry(folder, name, 0)?;
-    // What lay too deep may hold what lies too deep again.
-    let mut number = 0;
-    while number < wiping.moved {
-        wiping.entry(folder, &moved_name(number), 0)?;
-        number += 1;
-    }
-    Ok(())
-}
-
-fn moved_name(number: usize) -> OsString {
-    format!(".wiping-{number}").into()
+    wiping.finish()
 }
 
 struct Wiping<'a> {
     root: &'a Dir,
-    moved: usize,
+    moved: Moved,
 }
 
 impl Wiping<'_> {
+    /// Removes what lay too deep, which may hold what lies too deep again.
+    fn finish(mut self) -> io::Result<()> {
+        while let Some(name) = self.moved.take() {
+            self.entry(self.root, OsStr::new(&name), 0)?;
+        }
+        Ok(())
+    }
+
     fn children(&mut self, folder: &Dir, depth: usize, except: &[&str]) -> io::Result<()> {
         // All of them first: what is removed from a folder while it is listed may hide what follows.
         let names: Vec<_> = folder
@@ -69,9 +57,9 @@ impl Wiping<'_> {
             // The folder may not be searchable.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 make_writable(folder, OsStr::new("."));
-                folder.symlink_metadata(name).map_err(|error| failed(name, &error))?
+                folder.symlink_metadata(name).map_err(|error| failed(name.display(), error))?
             }
-            found => found.map_err(|error| failed(name, &error))?,
+            found => found.map_err(|error| failed(name.display(), error))?,
         };
         if !metadata.is_dir() {
             // Windows removes a link to a folder as a folder.
@@ -88,19 +76,19 @@ impl Wiping<'_> {
             make_writable(folder, name);
             folder.open_dir(name)
         });
-        self.children(&opened.map_err(|error| failed(name, &error))?, depth + 1, &[])?;
+        self.children(&opened.map_err(|error| failed(name.display(), error))?, depth + 1, &[])?;
         insist(folder, name, || folder.remove_dir(name))
     }
 
     fn move_up(&mut self, folder: &Dir, name: &OsStr) -> io::Result<()> {
-        // A name that a build took is passed over.
-        loop {
-            let to = moved_name(self.moved);
-            self.moved += 1;
-            if self.root.symlink_metadata(&to).is_err() {
-                return folder.rename(name, self.root, &to).map_err(|error| failed(name, &error));
+        let root = self.root;
+        self.moved.add(|to| {
+            let free = root.symlink_metadata(to).is_err();
+            if free {
+                folder.rename(name, root, to).map_err(|error| failed(name.display(), error))?;
             }
-        }
+            Ok(free)
+        })
     }
 }
 
@@ -111,11 +99,11 @@ fn insist(folder: &Dir, name: &OsStr, remove: impl Fn() -> io::Result<()>) -> io
             make_writable(folder, OsStr::new("."));
             make_writable(folder, name);
             match remove() {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(name, &error)),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(name.display(), error)),
                 _ => Ok(()),
             }
         }
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(name, &error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(name.display(), error)),
         _ => Ok(()),
     }
 }
@@ -132,10 +120,6 @@ fn make_writable(folder: &Dir, name: &OsStr) {
     #[cfg(windows)]
     permissions.set_readonly(false);
     let _ = folder.set_permissions(name, permissions);
-}
-
-fn failed(name: &OsStr, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot remove `{}`: {error}", name.to_string_lossy()))
 }
 
 #[cfg(test)]
@@ -187,5 +171,15 @@ mod tests {
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         }
         remove(&open(folder.path()), OsStr::new("none")).unwrap();
+    }
+
+    #[test]
+    fn what_a_build_named_as_removals_do_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("a/".repeat(200))).unwrap();
+        fs::write(folder.path().join(".wiping-1"), "mine").unwrap();
+        remove(&open(folder.path()), OsStr::new("a")).unwrap();
+        let left = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(left.collect::<Vec<_>>(), [".wiping-1"]);
     }
 }
