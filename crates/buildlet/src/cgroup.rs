@@ -66,12 +66,12 @@ impl Groups {
         }
     }
 
-    /// What bounds execs, as the status tells it.
-    pub(crate) fn kind(&self) -> &'static str {
+    /// What bounds execs, as the status tells it; none if these groups do not.
+    pub(crate) fn kind(&self) -> Option<&'static str> {
         match (&self.memory, &self.processes) {
-            (Some(memory), Some(_)) if memory.version == Version::Two => "cgroup v2",
-            (Some(_), Some(_)) => "cgroup v1",
-            _ => "sampling",
+            (Some(memory), Some(_)) if memory.version == Version::Two => Some("cgroup v2"),
+            (Some(_), Some(_)) => Some("cgroup v1"),
+            _ => None,
         }
     }
 

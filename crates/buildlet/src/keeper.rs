@@ -3,22 +3,19 @@
 //! tells. What is asked of either is the same.
 
 mod contract;
+mod inside;
 mod program;
 
 #[cfg(target_os = "linux")]
-mod linux;
+mod either;
 #[cfg(target_os = "linux")]
-use linux as here;
-
-// On Linux it is only tested.
-#[cfg(any(test, not(target_os = "linux")))]
-#[cfg_attr(target_os = "linux", expect(dead_code, reason = "what serves other systems is only tested here"))]
-mod inside;
-#[cfg(not(target_os = "linux"))]
-use inside as here;
+mod linux;
 
 pub use contract::StopReason;
 pub(crate) use contract::{Apart, Command, Ended, FromWarden, GRACE, KeeperError, Start, ToWarden, View};
 #[cfg(target_os = "linux")]
-pub(crate) use here::is_exiting;
-pub(crate) use here::{Keeper, SPARES, Warden, WardenReader, WardenWriter, end_marked, serve};
+pub(crate) use either::{Keeper, Warden, WardenReader, WardenWriter};
+#[cfg(not(target_os = "linux"))]
+pub(crate) use inside::{Keeper, SPARES, Warden, WardenReader, WardenWriter, end_marked, serve};
+#[cfg(target_os = "linux")]
+pub(crate) use linux::{SPARES, end_marked, is_exiting, serve};

@@ -301,6 +301,7 @@ impl Machine {
     /// What the machine says about itself.
     pub(crate) fn status(&self) -> Status {
         let free_disk_bytes = crate::platform::free_bytes(self.parts.folder.dir()).unwrap_or(0);
+        let otherwise = if self.parts.keeper.knows_usage() { "sampling" } else { "none" };
         let state = self.state();
         Status {
             lease: state.fencing.lease(),
@@ -312,7 +313,7 @@ impl Machine {
             clock: self.parts.clock.now(),
             view: self.parts.view.clone(),
             isolation: self.parts.isolation,
-            limits: self.parts.groups.kind(),
+            limits: self.parts.groups.kind().unwrap_or(otherwise),
         }
     }
 }

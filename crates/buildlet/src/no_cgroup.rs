@@ -21,10 +21,9 @@ impl Groups {
     /// Leaves nothing behind.
     pub(crate) fn remove(&self) {}
 
-    /// What bounds memory and processes of execs, as the status tells it: a job is looked at now and then, a process group
-    /// says nothing.
-    pub(crate) fn kind(&self) -> &'static str {
-        if cfg!(windows) { "sampling" } else { "none" }
+    /// What bounds execs: nothing that is known here.
+    pub(crate) fn kind(&self) -> Option<&'static str> {
+        None
     }
 
     /// A group of what limits bound.

@@ -80,7 +80,7 @@ impl Server {
             environment: BaseEnvironment::new(&view.work_folder, own, &config.environment),
             view,
             isolation: config.isolation,
-            groups: Groups::find(&config.state),
+            groups: if keeper.joins_groups() { Groups::find(&config.state) } else { Groups::default() },
             limits: Limits {
                 memory_bytes: config.max_memory_bytes,
                 processes: Some(config.max_processes),

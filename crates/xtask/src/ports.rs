@@ -19,9 +19,6 @@ mod tools;
 use table::{How, Port};
 use tools::Tools;
 
-/// Ports whose agents the long test runs, each within three minutes once it was compiled.
-pub(crate) const TESTED: &[&str] = &["windows/amd64"];
-
 /// Does what the table says for the ports that are named, or for all, and writes the table.
 pub(crate) fn run(root: &Path, names: &[String], table_only: bool) -> anyhow::Result<()> {
     let ports = table::load(root)?;
@@ -55,23 +52,25 @@ pub(crate) fn run(root: &Path, names: &[String], table_only: bool) -> anyhow::Re
     Ok(())
 }
 
-/// Runs the conformance test with the agents of [`TESTED`]; says what is missing for some of them.
-pub(crate) fn test(root: &Path) -> anyhow::Result<Vec<String>> {
+/// Runs the conformance test with the agents that the table has the long test run, if it may take so many minutes for each;
+/// says which were left out and why.
+pub(crate) fn test(root: &Path, minutes: u32) -> anyhow::Result<Vec<String>> {
     let ports = table::load(root)?;
-    let mut missing = Vec::new();
-    for name in TESTED {
-        let port = ports.iter().find(|port| port.name == *name);
-        let port = port.with_context(|| format!("`{name}` is no port of docs/ports.toml"))?;
+    let mut left_out = Vec::new();
+    for (port, needed) in ports.iter().filter_map(|port| Some((port, port.minutes?))) {
+        let name = &port.name;
         let lacks = Tools::missing(port)?;
-        if lacks.is_empty() {
+        if needed > minutes {
+            left_out.push(format!("{name}: `cargo xtask test --long {needed}` runs it"));
+        } else if lacks.is_empty() {
             let watch = Stopwatch::start();
             let done = conform(root, port).with_context(|| format!("the agent of {name}"))?;
             say(&format!("{name}: {done} in {:.1} s", watch.elapsed().as_secs_f64()));
         } else {
-            missing.push(format!("{name}: no {}: `tests/real/ports/install {name}`", lacks.join(", no ")));
+            left_out.push(format!("{name}: no {}: `tests/real/ports/install {name}`", lacks.join(", no ")));
         }
     }
-    Ok(missing)
+    Ok(left_out)
 }
 
 /// Builds the agent of a port.

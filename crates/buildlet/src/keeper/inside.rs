@@ -3,7 +3,8 @@
 //!
 //! What a command has started is known as far as the system tells ([`tree::Tree`]): on Windows a job holds all of it and
 //! ends it when the buildlet ends, however that happens; elsewhere it is the command's process group, and what leaves the
-//! group is not found again. Nothing is hidden from commands, and the status says so.
+//! group is not found again. Nothing is hidden from commands, and the status says so. On Linux it serves where there are
+//! no child subreapers.
 
 #[cfg(unix)]
 #[path = "inside/group.rs"]
@@ -25,21 +26,24 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::contract::{Command, FromWarden, KeeperError, Proof, Start, ToWarden, Usage, View};
-use crate::{Args, Config, platform::AsHandle};
+use crate::{Config, platform::AsHandle};
 use exec::Exec;
 use tree::Tree;
 
 /// How many wardens wait for execs: none is needed.
+#[cfg(not(target_os = "linux"))]
 pub(crate) const SPARES: usize = 0;
 /// What a warden may be told before it has heard what it was told before: whoever tells it more waits.
 const ORDERS: usize = 8;
 
 /// Serves a buildlet as its keeper, which none here needs.
-pub(crate) fn serve(_args: &Args) -> io::Result<()> {
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn serve(_args: &crate::Args) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "the keeper is no process of its own on this system"))
 }
 
 /// Ends what an earlier buildlet left: on Windows nothing ever is, elsewhere it cannot be found.
+#[cfg(not(target_os = "linux"))]
 pub(crate) fn end_marked(_marks: &[String]) -> usize {
     0
 }
@@ -71,6 +75,18 @@ impl Keeper {
 
     fn of(work: PathBuf) -> Self {
         Self { work, running: Running::default() }
+    }
+
+    /// Whether execs join control groups.
+    #[expect(clippy::unused_self, reason = "a process of its own has its wardens join them")]
+    pub(crate) fn joins_groups(&self) -> bool {
+        false
+    }
+
+    /// Whether [`Self::usage`] knows: a job is looked into, a process group says nothing.
+    #[expect(clippy::unused_self, reason = "a process of its own always knows")]
+    pub(crate) fn knows_usage(&self) -> bool {
+        cfg!(windows)
     }
 
     /// What commands will see of the machine: all that their user can.

@@ -11,6 +11,10 @@ pub(crate) const GO: &str = include_str!("go.txt");
 const DATA: &str = "docs/ports.toml";
 const PAGE: &str = "docs/ports.md";
 
+/// What has to be said of runners.
+const EMULATED: &str = "`qemu-…-static` emulates the agent, and neither the kernel nor what the agent starts: the test's commands are this\n\
+    machine's own, and as qemu-user has no child subreapers, the agent keeps processes as it does on the BSDs.\n\n";
+
 /// How far a port has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum How {
@@ -37,6 +41,8 @@ pub(crate) struct Port {
     pub(crate) compiler: Option<String>,
     pub(crate) linker: Option<String>,
     pub(crate) runner: Option<String>,
+    /// The long test runs it if it may take so many minutes, which is enough for it when nothing was compiled before.
+    pub(crate) minutes: Option<u32>,
     pub(crate) note: String,
 }
 
@@ -82,7 +88,7 @@ fn parse(text: &str) -> anyhow::Result<Vec<Port>> {
 }
 
 fn port(entry: &toml::Table) -> anyhow::Result<Port> {
-    let known = ["name", "how", "target", "compiler", "linker", "runner", "note"];
+    let known = ["name", "how", "target", "compiler", "linker", "runner", "minutes", "note"];
     if let Some(key) = entry.keys().find(|key| !known.contains(&key.as_str())) {
         bail!("`{key}` is no key of a port");
     }
@@ -103,16 +109,25 @@ fn port(entry: &toml::Table) -> anyhow::Result<Port> {
         compiler: text("compiler"),
         linker: text("linker"),
         runner: text("runner"),
+        minutes: entry.get("minutes").map(minutes).transpose().with_context(|| format!("read {name}"))?,
         note: text("note").unwrap_or_default(),
         name,
     };
     if matches!(how, How::Run | How::Build | How::Check) && port.target.is_none() {
         bail!("{} has no target", port.name);
     }
+    if port.minutes.is_some() && how != How::Run {
+        bail!("{} is not run, so no test can", port.name);
+    }
     if matches!(how, How::Driven | How::Untried | How::None) && port.note.is_empty() {
         bail!("{} has no note that says how, or why not", port.name);
     }
     Ok(port)
+}
+
+fn minutes(value: &toml::Value) -> anyhow::Result<u32> {
+    let number = value.as_integer().and_then(|number| number.try_into().ok());
+    number.context("`minutes` is no number of minutes")
 }
 
 /// Ports that are missing, of nobody, or there twice.
@@ -144,6 +159,7 @@ fn render(ports: &[Port]) -> String {
         - **not tried**: rustc has a standard library for it, but nobody has type-checked it, with the reason.\n\
         - **not yet**: with the reason.\n\n"
         .to_owned();
+    page.push_str(EMULATED);
     let count = |how: How| ports.iter().filter(|port| port.how == how).count();
     let _ = writeln!(
         page,
@@ -201,6 +217,8 @@ mod tests {
             "name = \"a/b\"\nhow = \"soon\"\nnote = \"x\"",
             "how = \"none\"\nnote = \"x\"",
             "name = \"a/b\"\nhow = \"none\"\nnote = \"x\"\nwhy = \"y\"",
+            "name = \"a/b\"\nhow = \"none\"\nnote = \"x\"\nminutes = 3",
+            "name = \"a/b\"\nhow = \"run\"\ntarget = \"t\"\nminutes = \"3\"",
         ] {
             assert!(parse(&format!("[[port]]\n{bad}\n")).is_err(), "{bad}");
         }

@@ -46,6 +46,9 @@ impl Exec {
     /// Starts a command. The error is for people.
     pub(super) fn start(command: &Command, start: Start) -> Result<Self, String> {
         let failed = |error: io::Error| format!("cannot prepare the exec: {error}");
+        if command.terminal {
+            return Err("the buildlet has no terminals on this system".to_owned());
+        }
         let name = command.argv.first().ok_or("no command was given")?;
         let program = find(command, name)?;
         let (output, writer) = Output::new(start.spool, command.max_output_bytes).map_err(failed)?;

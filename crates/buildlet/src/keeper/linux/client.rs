@@ -66,6 +66,18 @@ impl Keeper {
         start().map_err(KeeperError::Start)
     }
 
+    /// Whether execs join control groups.
+    #[expect(clippy::unused_self, reason = "one that lives in the buildlet has none to join")]
+    pub(crate) fn joins_groups(&self) -> bool {
+        true
+    }
+
+    /// Whether [`Self::usage`] knows.
+    #[expect(clippy::unused_self, reason = "one that lives in the buildlet may not")]
+    pub(crate) fn knows_usage(&self) -> bool {
+        true
+    }
+
     /// What commands will see of the machine: the first thing that the keeper says.
     pub(crate) async fn view(&self) -> Result<View, KeeperError> {
         read(&mut *self.socket.lock().await).await.map_err(KeeperError::Lost)
