@@ -4,7 +4,7 @@ use std::io;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
 };
 use url::Url;
@@ -82,7 +82,17 @@ impl Proxy {
     pub async fn tunnel(&self, address: &str) -> Result<TcpStream, ProxyError> {
         let proxy = self.address();
         let unreachable = |source| ProxyError::Unreachable { proxy: proxy.clone(), source };
-        let mut stream = transport::tcp(&self.host, self.port).await.map_err(unreachable)?;
+        let stream = transport::tcp(&self.host, self.port).await.map_err(unreachable)?;
+        self.through(stream, address).await
+    }
+
+    /// Has the proxy at the other end of a stream make a tunnel of it.
+    pub(crate) async fn through<S>(&self, mut stream: S, address: &str) -> Result<S, ProxyError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let proxy = self.address();
+        let unreachable = |source| ProxyError::Unreachable { proxy: proxy.clone(), source };
         let authorization = &self.authorization;
         let request = format!("CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n{authorization}\r\n");
         stream.write_all(request.as_bytes()).await.map_err(unreachable)?;

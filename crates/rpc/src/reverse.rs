@@ -5,6 +5,8 @@
 //! client. Both sides notice a silent peer within 6 s.
 
 mod dial;
+#[cfg(test)]
+mod fuzz;
 
 use std::{sync::Arc, time::Duration};
 

@@ -6,6 +6,8 @@
 
 mod admission;
 mod authority;
+#[cfg(test)]
+mod fuzz;
 mod request;
 mod seal;
 mod trouble;

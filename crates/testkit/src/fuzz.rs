@@ -5,8 +5,10 @@
 //! from another seed each time (`FARMER_FUZZ_SEED` names one). What fails is written to a file, to become an example.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    cell::Cell,
+    panic::{self, AssertUnwindSafe, catch_unwind, resume_unwind},
     path::Path,
+    sync::Once,
     time::Duration,
 };
 
@@ -22,7 +24,25 @@ const LONGEST: usize = 64 << 10;
 const NUMBERS: &[u64] =
     &[0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff];
 
-/// Gives `parse` changed examples. It fails by a panic, with the input in a file below `folder`.
+thread_local! {
+    /// Panics of this thread, caught or not.
+    static PANICS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Has each thread count its panics: those in a task of a runtime reach nobody who waits for it.
+fn count_panics() {
+    static COUNTED: Once = Once::new();
+    COUNTED.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            PANICS.with(|panics| panics.set(panics.get() + 1));
+            usual(panic);
+        }));
+    });
+}
+
+/// Gives `parse` changed examples. It fails by a panic, in a task on its thread too, with the input in a file below
+/// `folder`.
 ///
 /// # Panics
 /// As `parse` does, or when there is no example.
@@ -34,6 +54,12 @@ pub fn fuzz(name: &str, folder: &Path, examples: &[Vec<u8>], mut parse: impl FnM
         (named.unwrap_or_else(|| runtime::new_id().as_u128() as u64), Some(Instant::now() + MINUTE))
     } else {
         (1, None)
+    };
+    count_panics();
+    let mut parse = |input: &[u8]| {
+        let before = PANICS.get();
+        parse(input);
+        assert_eq!(PANICS.get(), before, "a task panicked");
     };
     for example in examples {
         parse(example);
@@ -119,6 +145,21 @@ mod tests {
         assert!(catch_unwind(|| fuzz("trusting", folder.path(), &examples, trusting)).is_err());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         fuzz("careful", folder.path(), &examples, |input| assert!(input.len() <= LONGEST));
+    }
+
+    #[test]
+    fn a_panic_in_a_task_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let failing = |input: &[u8]| {
+            let fails = input != b"well";
+            let _ = runtime.block_on(runtime.spawn(async move { assert!(!fails) }));
+        };
+        assert!(
+            catch_unwind(AssertUnwindSafe(|| fuzz("tasks", folder.path(), &[b"well".to_vec()], failing)))
+                .is_err()
+        );
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -111,14 +111,14 @@ impl Source {
         if manifest.platform != self.platform || manifest.channel != self.follows {
             bail!("the manifest is for {} on `{}`: it is not followed", manifest.platform, manifest.channel);
         }
-        if !hex::decode(&manifest.digest).is_ok_and(|digest| digest.len() == 32) {
-            bail!("the manifest names no digest");
-        }
+        // However it is written, it is kept as digests are compared.
+        let digest = hex::decode(&manifest.digest).ok().filter(|digest| digest.len() == 32);
+        let digest = hex::encode(digest.context("the manifest names no digest")?);
         if known.is_some_and(|known| manifest.number < known.number) {
             // Somebody plays back an old one, or this machine has lost its share in the newer one: it keeps that.
             return Ok(None);
         }
-        let Manifest { number, version, digest, bytes, .. } = manifest;
+        let Manifest { number, version, bytes, .. } = manifest;
         Ok(Some(Seen { tag, number, version, digest, bytes }))
     }
 
@@ -186,4 +186,56 @@ async fn works(path: &std::path::Path) -> anyhow::Result<()> {
         bail!("it ends with {status}");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rpc::Authority;
+
+    use super::*;
+
+    fn manifest(platform: &str, number: u64) -> String {
+        let digest = blake3::hash(b"a binary").to_hex();
+        serde_json::json!({
+            "number": number, "platform": platform, "channel": "stable", "version": "0.1.0",
+            "digest": digest.as_str(), "bytes": 8,
+        })
+        .to_string()
+    }
+
+    #[test]
+    fn whatever_a_farm_says_is_to_be_run_only_what_was_signed_is_believed() {
+        runtime::install_crypto();
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::create(folder.path()).unwrap();
+        let name: MachineName = "m1".parse().unwrap();
+        let ca = authority.certificate_pem().to_owned();
+        let source = Source::new("https://farm.invalid", None, ca, ("stable", &name)).unwrap();
+        let seal = |manifest: &str| {
+            let seal = hex::encode(authority.seal(manifest.as_bytes()).unwrap());
+            serde_json::json!({ "manifest": manifest, "seal": seal }).to_string().into_bytes()
+        };
+        let good = [manifest(&platform::name(), 7), manifest("plan9/mips", 7)];
+        let sealed: Vec<_> = good.iter().map(|manifest| seal(manifest)).collect();
+        let examples: Vec<_> =
+            good.iter().map(|manifest| manifest.clone().into_bytes()).chain(sealed).collect();
+        let known =
+            Seen { tag: String::new(), number: 3, version: String::new(), digest: String::new(), bytes: 0 };
+        let mut believed = 0;
+        testkit::fuzz("manifests", &std::env::temp_dir(), &examples, |input| {
+            // As it comes, its seal is right only if nobody has changed what it seals.
+            if let Ok(Some(_)) = source.check(input, String::new(), None) {
+                let sealed: Sealed = serde_json::from_slice(input).unwrap();
+                assert_eq!(sealed.manifest, good[0]);
+            }
+            // And as one that the farm itself has signed.
+            let Ok(text) = std::str::from_utf8(input) else { return };
+            if let Ok(Some(seen)) = source.check(&seal(text), "tag".to_owned(), Some(&known)) {
+                believed += 1;
+                let digest = seen.digest.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+                assert!(digest && seen.digest.len() == 64 && seen.number >= known.number, "{seen:?}");
+            }
+        });
+        assert!(believed > 0, "no input came as far as it should");
+    }
 }

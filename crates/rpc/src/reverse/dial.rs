@@ -11,7 +11,11 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::{body::Incoming, service::service_fn, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::CertificateDer;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -194,7 +198,7 @@ fn service_of(stream: &TlsStream<TcpStream>) -> Option<Peer> {
 
 /// Sends the request for the upgrade and waits for its answer.
 async fn upgrade(
-    tls: TlsStream<TcpStream>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     url: &Url,
     headers: &HeaderMap,
     address: &str,
@@ -202,7 +206,7 @@ async fn upgrade(
 ) -> Result<Answer, DialError> {
     let lost = |error: hyper::Error| lost(address, io::Error::other(error));
     let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.map_err(lost)?;
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
     drive(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!("dialled connection ended: {}", chain(&error));
@@ -270,4 +274,25 @@ pub async fn serve(stream: Stream, service: Service, cancel: CancellationToken) 
         }
     };
     ended.map_err(ServeError)
+}
+
+/// The half of dialling that comes after TLS, for tests of what a farm may answer.
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// Asks at the other end of a stream; none if it does not upgrade. Where it sends one instead must be read or refused.
+    pub(in super::super) async fn upgrade(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        headers: HeaderMap,
+    ) -> Option<Stream> {
+        let url = Url::parse("https://farm.invalid").unwrap();
+        let peer = Peer::Service("coordinator".to_owned());
+        match super::upgrade(stream, &url, &headers, "farm.invalid:443", peer).await {
+            Ok(Answer::Upgraded(stream)) => return Some(stream),
+            Ok(Answer::Elsewhere(other)) => drop(parse(&other)),
+            Err(error) => assert!(error.to_string().len() < 4 * REFUSAL, "{error}"),
+        }
+        None
+    }
 }

@@ -4,7 +4,6 @@
 
 mod calls;
 mod farm;
-mod fuzz;
 mod identities;
 mod lost;
 mod mirror;

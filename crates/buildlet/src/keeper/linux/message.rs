@@ -73,4 +73,54 @@ mod tests {
         let error = receive::<ToWarden>([0xff; 8].as_slice()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
+
+    #[test]
+    fn whatever_comes_in_frames_is_read_as_it_was_meant_or_refused() {
+        let command = Command {
+            argv: vec!["sh".to_owned(), "-c".to_owned(), "true \"\u{1}\"".to_owned()],
+            environment: vec![("A".to_owned(), "b".to_owned())],
+            work_folder: "/farmer/work".to_owned(),
+            folder: "src".to_owned(),
+            stdin: true,
+            terminal: false,
+            sealed: true,
+            apart: Some(Apart { network: false }),
+            timeout_ms: 5,
+            max_output_bytes: 7,
+        };
+        let ended = Ended {
+            code: None,
+            signal: Some(9),
+            stopped: Some(StopReason::OutOfMemory),
+            bytes: 1,
+            elapsed_us: 2,
+            leftovers: 3,
+            remaining: 0,
+        };
+        let to = [
+            ToWarden::Start(command),
+            ToWarden::Stop { reason: StopReason::TimedOut, grace_ms: 1 },
+            ToWarden::Signal { number: 15 },
+        ];
+        let from =
+            [FromWarden::Started { pid: 7 }, FromWarden::Output { bytes: 9 }, FromWarden::Ended(ended)];
+        let told = to.iter().map(|message| frame(message).unwrap());
+        let mut examples: Vec<_> = told.chain(from.iter().map(|message| frame(message).unwrap())).collect();
+        examples.push(examples.concat());
+        testkit::fuzz("frames", &std::env::temp_dir(), &examples, |input| {
+            read_all::<ToWarden>(input);
+            read_all::<FromWarden>(input);
+        });
+    }
+
+    /// Reads messages to their end or to what is none; each must come back as it was.
+    fn read_all<T>(mut wire: &[u8])
+    where
+        T: Serialize + for<'a> Deserialize<'a> + PartialEq + std::fmt::Debug,
+    {
+        while let Ok(Some(message)) = receive::<T>(&mut wire) {
+            let again = frame(&message).unwrap();
+            assert_eq!(receive::<T>(again.as_slice()).unwrap(), Some(message));
+        }
+    }
 }

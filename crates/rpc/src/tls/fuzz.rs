@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use rpc::{Authority, Identity, KeyRequest};
 use types::MachineName;
+
+use super::{Authority, Identity, KeyRequest, is_sealed};
 
 #[test]
 fn certificates_and_requests_are_read_or_refused() {
@@ -22,14 +23,14 @@ fn certificates_and_requests_are_read_or_refused() {
         assert_eq!(digest.is_ok(), signed.is_ok(), "only who has the key is signed");
         let _ = KeyRequest::proposed_name(&text);
         let _ = KeyRequest::again(&name, &text);
-        assert!(!rpc::is_sealed(authority.certificate_pem(), input, input), "nobody sealed that");
-        assert!(!rpc::is_sealed(&text, b"text", input), "nobody sealed that");
+        assert!(!is_sealed(authority.certificate_pem(), input, input), "nobody sealed that");
+        assert!(!is_sealed(&text, b"text", input), "nobody sealed that");
         let read = Identity {
             certificate_pem: text.clone(),
             key_pem: identity.key_pem.clone(),
             ca_pem: identity.ca_pem.clone(),
         };
         let _ = (read.peer(), read.validity());
-        let _ = rpc::connect("https://farm.invalid", Some(&read));
+        let _ = crate::connect("https://farm.invalid", Some(&read));
     });
 }
