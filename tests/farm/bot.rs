@@ -30,7 +30,7 @@ impl Bot {
     }
 
     /// The one in Python.
-    fn python(farm: &Farm, python: &str, home: &Path, output: &str) -> Self {
+    pub(crate) fn python(farm: &Farm, python: &str, home: &Path, output: &str) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/python/bot.py");
         let mut command = Command::new(python);
         command.arg(script).args([&farm.url, "--all", "--token"]).arg(farm.data().join("token"));

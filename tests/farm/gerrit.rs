@@ -7,6 +7,8 @@
 mod compare;
 mod world;
 
+use std::path::Path;
+
 use serde_json::json;
 use testkit::{farm, gerrit::ADMIN};
 use tokio::time::Instant;
@@ -31,7 +33,9 @@ async fn what_people_do_at_gerrit_is_in_the_corpus_as_its_rest_api_tells_it() {
     patch_sets(&mut world, first).await;
     flags(&mut world, first).await;
     people(&mut world, first).await;
+    gos_maintner(&mut world).await;
     ends(&mut world, first).await;
+    world.votes_were_compared().await;
     restart(&mut world).await;
     bot(&mut world).await;
     world.nothing_is_doubled();
@@ -155,6 +159,48 @@ async fn people(world: &mut World, change: u32) {
     world.agree("a reviewer who comes back").await;
 }
 
+/// Go's own maintner reads the log that was made from this Gerrit, and counts the same; also what comes while it follows.
+/// It does not forget changes that are deleted, so none is deleted yet.
+async fn gos_maintner(world: &mut World) {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(program) = testkit::go::maintner("Go's maintner over a log of Gerrit", folder.path()) else {
+        return;
+    };
+    let [said, complained, copy] = ["said", "complained", "copy"].map(|name| folder.path().join(name));
+    // It makes files there, but not the folder.
+    std::fs::create_dir(&copy).unwrap();
+    let mut follower = std::process::Command::new(program)
+        .arg(format!("http://{}/logs", world.logs))
+        .arg(&copy)
+        .stdout(std::fs::File::create(&said).unwrap())
+        .stderr(std::fs::File::create(&complained).unwrap())
+        .spawn()
+        .unwrap();
+    let same = async |world: &World| {
+        let counts = world.counts();
+        let last = || -> Option<serde_json::Value> {
+            serde_json::from_str(std::fs::read_to_string(&said).unwrap().lines().last()?).ok()
+        };
+        let start = Instant::now();
+        while last().as_ref() != Some(&counts) {
+            let complaint = std::fs::read_to_string(&complained).unwrap();
+            assert!(
+                start.elapsed() < farm::PATIENCE,
+                "Go's maintner counts {:?} rather than {counts}, and says:\n{complaint}",
+                last()
+            );
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    same(world).await;
+    world.work.git(&["checkout", "--quiet", "-B", "main", "origin/main"]);
+    world.push_new("for Go's maintner", "go", "").await;
+    world.agree("a push that Go's maintner follows").await;
+    same(world).await;
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+}
+
 async fn ends(world: &mut World, change: u32) {
     world.act("ada", change, "abandon", json!({ "message": "no more" })).await;
     world.agree("abandoned").await;
@@ -190,23 +236,79 @@ async fn restart(world: &mut World) {
     world.agree("a restart").await;
 }
 
-/// How long it takes from the wake that an event causes until a bot prints the vote that it was about.
-async fn bot(world: &mut World) {
-    world.work.git(&["checkout", "--quiet", "-B", "main", "origin/main"]);
-    let change = world.push_new("for a bot", "bot", "").await;
-    let (program, home) = (farm::example("maintner", "bot"), tempfile::tempdir().unwrap());
-    let bot = Bot::start(&world.farm, &program, home.path(), "votes");
-    let vote = async |world: &World, value: i32| {
+/// What makes the farm look at a vote.
+#[derive(Debug, Clone, Copy)]
+enum Told {
+    Wake,
+    Event,
+    Nothing,
+}
+
+/// The bots of the examples: in Rust, and in Python if that is here.
+struct Bots {
+    rust: Bot,
+    python: Option<Bot>,
+}
+
+impl Bots {
+    fn start(world: &World, home: &Path, name: &str) -> Self {
+        let rust = Bot::start(&world.farm, &farm::example("maintner", "bot"), home, name);
+        let python = testkit::skip::python("the bot in Python, at a farm that reads Gerrit");
+        let python = python.map(|python| Bot::python(&world.farm, &python, home, &format!("{name}-python")));
+        Self { rust, python }
+    }
+
+    /// Bob votes. Says how soon each bot prints it, after whatever told of it.
+    async fn see(&self, world: &World, change: u32, value: i32, told: Told) {
         let labels = json!({ "labels": { "Code-Review": value } });
         world.act("bob", change, "revisions/current/review", labels).await;
-        let woken = Instant::now();
-        world.wake().await;
-        let says = format!("~{change} for a bot: Code-Review {value:+} by ");
-        farm::wait_until(&says, farm::PATIENCE, || bot.printed().contains(&says)).await;
-        woken.elapsed()
-    };
-    vote(world, -1).await;
-    let took = vote(world, 1).await;
-    println!("gerrit: a bot printed a vote {took:.0?} after the wake");
-    world.agree("votes that a bot printed").await;
+        let start = Instant::now();
+        match told {
+            Told::Wake => world.wake().await,
+            Told::Event => world.post_event(change).await,
+            Told::Nothing => {}
+        }
+        let in_rust = (format!("~{change} "), format!("Code-Review {value:+} by "));
+        let in_python = (format!(" {change} "), format!("Code-Review={value:+}"));
+        let printed = async |name: &str, bot: Option<&Bot>, (what, says): (String, String)| {
+            let Some(bot) = bot else { return };
+            let is_it = |line: &str| line.contains(&what) && line.contains(&says);
+            let so = || bot.printed().lines().any(is_it);
+            farm::wait_until(&format!("{what}{says} in {name}"), farm::PATIENCE, so).await;
+            println!(
+                "gerrit: the bot in {name} printed a vote after {:.0?}; told by: {told:?}",
+                start.elapsed()
+            );
+        };
+        tokio::join!(
+            printed("Rust", Some(&self.rust), in_rust),
+            printed("Python", self.python.as_ref(), in_python)
+        );
+    }
+}
+
+/// How long it takes from the wake that an event causes until bots print the vote that it was about; from the event; and
+/// from the vote, when nobody tells of it.
+async fn bot(world: &mut World) {
+    world.work.git(&["checkout", "--quiet", "-B", "main", "origin/main"]);
+    let first = world.push_new("for a bot", "bot", "").await;
+    let second = world.push_new("for a bot, too", "bot", "").await;
+    world.agree("changes for bots").await;
+    let home = tempfile::tempdir().unwrap();
+    let bots = Bots::start(world, home.path(), "votes");
+    for (change, value, told) in
+        [(first, -1, Told::Wake), (first, 1, Told::Wake), (second, -1, Told::Event), (second, 1, Told::Event)]
+    {
+        bots.see(world, change, value, told).await;
+    }
+    world.agree("votes that bots printed").await;
+    world.votes_were_compared().await;
+    drop(bots);
+    world.poll_as_usual().await;
+    let change = world.push_new("for patient bots", "bot", "").await;
+    world.agree("a change for patient bots").await;
+    let bots = Bots::start(world, home.path(), "patient");
+    bots.see(world, change, -1, Told::Nothing).await;
+    bots.see(world, change, 1, Told::Nothing).await;
+    world.agree("votes that patient bots printed").await;
 }

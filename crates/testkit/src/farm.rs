@@ -200,6 +200,12 @@ impl Farm {
         text
     }
 
+    /// Posts JSON to an address; answers the status.
+    pub async fn post(&self, path: &str, json: &Value) -> u16 {
+        let request = self.http.post(format!("{}{path}", self.url)).json(json);
+        request.send().await.expect("the farm answers").status().as_u16()
+    }
+
     /// What an address answers, as bytes.
     pub async fn raw(&self, path: &str) -> Vec<u8> {
         let response = self.http.get(format!("{}{path}", self.url)).send().await.expect("the page answers");

@@ -2,11 +2,14 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use api::{
     gitmirror::{TickleRequest, mirror_service_client::MirrorServiceClient},
+    maintner::{GetLogStatusRequest, mutation_service_client::MutationServiceClient},
     maintpb::Mutation,
 };
 use maintner::{Corpus, Start, Update, follow};
@@ -24,6 +27,10 @@ use super::compare;
 
 /// The project.
 pub(crate) const PROJECT: &str = "demo";
+/// In the address that Gerrit posts to.
+const SECRET: &str = "0123456789abcdef";
+/// Only wakes make the farm look.
+const SELDOM: &str = "poll = \"1h\"";
 /// What each side says, by what it is about.
 type State = BTreeMap<String, Value>;
 
@@ -31,6 +38,8 @@ type State = BTreeMap<String, Value>;
 pub(crate) struct World {
     pub(crate) gerrit: Gerrit,
     pub(crate) farm: Farm,
+    /// Where the farm shows its log in the clear.
+    pub(crate) logs: SocketAddr,
     /// Ada's clone.
     pub(crate) work: Repository,
     reader: Reader,
@@ -38,7 +47,7 @@ pub(crate) struct World {
     pub(crate) last: u32,
     /// What Gerrit said the last time.
     before: State,
-    _config: TempDir,
+    config: TempDir,
 }
 
 /// Follows the log at the farm's address, as a bot does.
@@ -66,8 +75,13 @@ impl World {
         let work = gerrit.clone_as("ada", PROJECT);
         let config = tempfile::tempdir().unwrap();
         let file = config.path().join("farm.toml");
+        let secret = config.path().join("gerrit-secret");
+        std::fs::write(&secret, SECRET).unwrap();
+        let logs = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let text = format!(
-            "[[repositories]]\nname = {PROJECT:?}\norigin = {:?}\npoll = \"1h\"\ngerrit = {{ url = {:?} }}\n",
+            "[listen]\nlogs = \"{logs}\"\n\n[webhook]\ngerrit_secret = \"{}\"\n\n[[repositories]]\nname = {PROJECT:?}\n\
+             origin = {:?}\ngerrit = {{ url = {:?} }}\n{SELDOM}\n",
+            secret.display(),
             gerrit.git_url(ADMIN, PROJECT),
             gerrit.url,
         );
@@ -75,7 +89,7 @@ impl World {
         let arguments = vec!["--config".to_owned(), file.display().to_string()];
         let farm = Farm::start(work.path(), Options { arguments, buildlets: Some(1) }).await;
         let reader = Reader::start(&farm);
-        Some(Self { gerrit, farm, work, reader, last: 0, before: State::new(), _config: config })
+        Some(Self { gerrit, farm, logs, work, reader, last: 0, before: State::new(), config })
     }
 
     /// The REST path of a change.
@@ -114,6 +128,30 @@ impl World {
         let address = format!("https://127.0.0.1:{}", ports["gitmirror"]);
         let mut client = MirrorServiceClient::new(rpc::connect(&address, Some(&identity)).unwrap());
         client.tickle(TickleRequest { repository: PROJECT.to_owned() }).await.unwrap();
+    }
+
+    /// Posts what Gerrit's plugin `webhooks` posts when somebody votes.
+    pub(crate) async fn post_event(&self, change: u32) {
+        let now = runtime::system_clock().now().seconds();
+        let event = json!({
+            "type": "comment-added",
+            "author": { "name": "bob", "username": "bob" },
+            "approvals": [{ "type": "Code-Review", "value": "1" }],
+            "patchSet": { "number": 1 },
+            "change": { "project": PROJECT, "branch": "main", "number": change, "status": "NEW" },
+            "project": { "name": PROJECT },
+            "eventCreatedOn": now,
+        });
+        assert_eq!(self.farm.post(&format!("/gerrit-webhook/{SECRET}"), &event).await, 200);
+    }
+
+    /// Has the farm, which is started again, ask Gerrit as often as it does when nothing else is said.
+    pub(crate) async fn poll_as_usual(&mut self) {
+        let file = self.config.path().join("farm.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, text.replace(SELDOM, "")).unwrap();
+        self.farm.kill();
+        self.start_again().await;
     }
 
     /// Sees that the corpus comes to say what Gerrit says.
@@ -155,6 +193,41 @@ impl World {
         state.insert("branches".to_owned(), branches.clone().into());
         state.insert("branches of the repository".to_owned(), branches.into());
         state
+    }
+
+    /// What Go's maintner is to count.
+    pub(crate) fn counts(&self) -> Value {
+        let read = self.reader.read.lock().unwrap();
+        let (gerrit, commits) = (read.corpus.gerrit(), read.corpus.commit_count());
+        let (projects, changes) = (gerrit.projects().count(), gerrit.changes().count());
+        json!({
+            "repositories": 0, "issues": 0, "comments": 0,
+            "projects": projects, "changes": changes, "commits": commits, "check": "",
+        })
+    }
+
+    /// Sees that the votes that ask for tries were compared with Gerrit's own word, the last time after now, and always
+    /// found the same.
+    pub(crate) async fn votes_were_compared(&self) {
+        let token = std::fs::read_to_string(self.farm.data().join("token")).unwrap();
+        let channel = rpc::connect(&self.farm.url, None).unwrap().with_bearer(token.trim());
+        let mut client = MutationServiceClient::new(channel);
+        let mut first = None;
+        let compared = timeout(PATIENCE, async {
+            loop {
+                let status = client.get_log_status(GetLogStatusRequest {}).await.unwrap().into_inner();
+                let source =
+                    status.sources.into_iter().find(|one| one.source.starts_with("gerrit/")).unwrap();
+                if let Some(at) = source.votes_compared_at {
+                    assert_eq!((source.vote_disagreements, source.error.as_str()), (0, ""));
+                    if *first.get_or_insert(at) != at {
+                        return;
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        });
+        compared.await.expect("votes are not compared");
     }
 
     /// Sees that everything is in the log once: commits, and where refs stand.
