@@ -17,7 +17,6 @@ use runtime::clock::SharedClock;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use crate::{
     log::{Log, Published},
@@ -50,9 +49,8 @@ impl GerritHook {
         let Some(event) = payload.into_event() else { return Verdict::Ignored };
         let now = self.clock.now();
         let event = Event { received: Some(rpc::timestamp(now)), source: Some(Source::Gerrit(event)) };
-        // It has no name of its own, but says when it happened.
-        let delivery = format!("gerrit {}", hex::encode(Sha256::digest(&body)));
-        match self.log.publish(&delivery, event, now) {
+        // It has no name of its own, and two votes in one second may look the same: each is told.
+        match self.log.publish(&runtime::new_id().to_string(), event, now) {
             Published::New => Verdict::Published,
             Published::Duplicate => Verdict::Duplicate,
         }
