@@ -29,7 +29,9 @@ impl Gerrit {
         let server = Server::start("gerrit/run", "Gerrit", test)?;
         let (url, password) = (server.value("url"), server.value("password"));
         runtime::install_crypto();
-        let http = reqwest::Client::builder().no_proxy().build().expect("make an HTTP client");
+        // Gerrit closes what nobody spoke on for a while, which a request that is under way by then does not survive.
+        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build();
+        let http = http.expect("make an HTTP client");
         Some(Self { _server: server, url, password, http })
     }
 
