@@ -110,7 +110,7 @@ pub enum Row {
         /// In milliseconds.
         millis: u32,
     },
-    /// The highest fence given out.
+    /// The highest fence that may have been given out.
     Fence(Fence),
     /// How far the mutation log has been read.
     Cursor(String),
@@ -325,6 +325,12 @@ impl Row {
 }
 
 impl Action {
+    /// Whether it may happen before the rows of its step are durable. A machine may begin to fetch: nothing of that shows,
+    /// and if the rows are lost, it comes back with a lease that nobody knows, and is cleaned.
+    pub fn is_harmless(&self) -> bool {
+        matches!(self, Self::Run(assignment) if assignment.task.is_first())
+    }
+
     /// Whether it must not happen before all rows are durable, even those that are no intents.
     pub fn is_final(&self) -> bool {
         matches!(

@@ -6,7 +6,7 @@ use types::{LeaseId, Timestamp};
 
 use super::{
     Attempt, AttemptRow, Build, BuildProgress, BuildRow, Health, Lease, Limits, Machine, MachineInfo,
-    Mutation, Progress, Role, Session, Shard, SnapshotKey, State, StepRecord, TrySet,
+    Mutation, Progress, Role, Session, Shard, SnapshotKey, State, StepRecord, TrySet, turn::FENCES_AHEAD,
 };
 
 /// What the rows say.
@@ -65,8 +65,9 @@ impl State {
     pub fn restore(limits: Limits, restored: Restored, now: Timestamp) -> Self {
         let mut state = Self::new(limits);
         state.next_build = restored.last_build + 1;
-        let reused = Mutation::ReuseFence.is(limits.mutation);
-        state.next_fence = restored.last_fence + u64::from(!reused || restored.last_fence == 0);
+        let reused = if Mutation::ReuseFence.is(limits.mutation) { FENCES_AHEAD } else { 0 };
+        state.next_fence = restored.last_fence.saturating_sub(reused) + 1;
+        state.reserved_fences = restored.last_fence + 1;
         state.snapshots = restored.snapshots;
         for known in restored.machines {
             let seats = restored.sessions.iter().filter_map(|session| session.seat.as_ref());

@@ -133,6 +133,8 @@ pub struct State {
     pub(super) stirred: BTreeSet<HostType>,
     pub(super) next_build: u64,
     pub(super) next_fence: u64,
+    /// Fences below it are reserved by a row: after a restart none of them is given out again.
+    pub(super) reserved_fences: u64,
 }
 
 /// Keys of builds that ended lately.
@@ -193,6 +195,7 @@ impl State {
             stirred: BTreeSet::new(),
             next_build: 1,
             next_fence: 1,
+            reserved_fences: 1,
         }
     }
 

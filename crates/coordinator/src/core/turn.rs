@@ -5,6 +5,9 @@ use uuid::Uuid;
 
 use super::{Action, AttemptRow, Effects, Row, Stamp, State, Task, effect::Assignment, machine::Lease};
 
+/// How many fences one row reserves: a row for each would make every lease wait for the disk.
+pub(super) const FENCES_AHEAD: u64 = 64;
+
 /// One step.
 pub(super) struct Turn<'a> {
     pub(super) state: &'a mut State,
@@ -36,11 +39,14 @@ impl<'a> Turn<'a> {
         LeaseId(self.new_id())
     }
 
-    /// A fence above all before.
+    /// A fence above all before, those before a restart included.
     pub(super) fn new_fence(&mut self) -> Fence {
         let fence = Fence(self.state.next_fence);
         self.state.next_fence += 1;
-        self.save(Row::Fence(fence));
+        if fence.0 >= self.state.reserved_fences {
+            self.state.reserved_fences = fence.0 + FENCES_AHEAD;
+            self.save(Row::Fence(Fence(self.state.reserved_fences - 1)));
+        }
         fence
     }
 

@@ -188,8 +188,8 @@ impl Actor {
             self.step(Event::Tick, &mut actions);
         }
         let due = self.pending_since.is_some_and(|since| since.elapsed() >= LAZY);
-        self.sabotage(&mut actions);
         if self.urgent || due || actions.iter().any(Action::is_final) {
+            self.begin_early(&mut actions);
             self.persist(shutdown).await?;
         }
         for action in actions {
@@ -201,12 +201,14 @@ impl Actor {
         Ok(())
     }
 
-    /// Performs before the rows are durable what must wait for them, if that bug is put in.
-    fn sabotage(&mut self, actions: &mut Vec<Action>) {
+    /// Performs while the rows are being written what need not wait for them, but for its fence; and what must wait, if
+    /// that bug is put in.
+    fn begin_early(&mut self, actions: &mut Vec<Action>) {
         let planted = self.ground.mutation;
+        let fenced = !self.pending.iter().any(|row| matches!(row, Row::Fence(_)));
         let early = |action: &mut Action| match action {
             Action::Reply { .. } => Mutation::ReplyFirst.is(planted),
-            Action::Run(_) => Mutation::ActFirst.is(planted),
+            Action::Run(_) => (fenced && action.is_harmless()) || Mutation::ActFirst.is(planted),
             _ => false,
         };
         for action in actions.extract_if(.., early) {
