@@ -56,8 +56,9 @@ impl Turn<'_> {
         lease
     }
 
-    /// The machine does not hold the lease that we gave it. If nothing had been done yet, the first call will take it;
-    /// else its work is gone.
+    /// The machine does not hold the lease that we gave it. If nothing had been done yet, for all that we know, the first
+    /// call will take it; else its work is gone. Since not every row waits for the disk, the commands that were named with
+    /// the lease may have begun on what is gone: they get other names.
     fn came_back_empty(&mut self, name: &MachineName, id: LeaseId, reported: Option<(LeaseId, Fence)>) {
         let fence = self.state.leases.get(&id).map(|lease| lease.fence);
         let older = reported.is_none_or(|(_, reported)| Some(reported) < fence);
@@ -65,6 +66,7 @@ impl Turn<'_> {
         let trusted = Mutation::TrustReturned.is(self.state.limits.mutation);
         if older && (first || trusted) {
             self.state.reindex_machine(name);
+            self.plan_anew(id);
             self.run(id);
         } else {
             self.lose(id, "it came back without its work");

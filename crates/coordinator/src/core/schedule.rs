@@ -167,6 +167,27 @@ impl Turn<'_> {
         self.changed(number);
     }
 
+    /// Gives the commands that were named with a lease other names, so that none is started twice.
+    pub(super) fn plan_anew(&mut self, id: LeaseId) {
+        let Some(lease) = self.state.leases.get(&id) else { return };
+        let (number, attempt) = (lease.build(), lease.attempt);
+        let (makes, tests) = (lease.make_exec.is_some(), lease.test_exec.is_some());
+        if !makes && !tests {
+            return;
+        }
+        let make_exec = makes.then(|| self.plan_exec(id, attempt, "make", 0));
+        let test_exec = tests.then(|| self.plan_exec(id, attempt, "test", 1));
+        if let Some(lease) = self.state.leases.get_mut(&id) {
+            (lease.make_exec, lease.test_exec) = (make_exec, test_exec);
+            let row = Row::Lease(lease.clone());
+            self.save(row);
+        }
+        if let Some(attempt) = self.state.attempt_mut(number) {
+            attempt.make_exec = make_exec;
+        }
+        self.save_attempt(number);
+    }
+
     /// Writes down a command before it is started.
     pub(super) fn plan_exec(
         &mut self,

@@ -256,6 +256,34 @@ fn a_machine_that_is_further_than_the_rows_is_believed() {
 }
 
 #[test]
+fn a_command_that_may_have_begun_on_what_is_gone_is_not_started_under_its_name_again() {
+    let mut world = World::new();
+    world.connect("m1");
+    world.accept(new_build(1, plan(0, false, false)));
+    let before = world.state.lease(world.running[0].lease).unwrap().clone();
+    // The rows say that it fetches. It may have gone on to make before the coordinator died, and was then replaced.
+    world.restart();
+    world.wipe("m1");
+    world.connect("m1");
+    let after = world.state.lease(before.id).unwrap().clone();
+    assert_eq!(
+        (after.task.clone(), after.fence),
+        (before.task, before.fence),
+        "the lease goes on from its beginning"
+    );
+    assert!(after.make_exec.is_some() && after.make_exec != before.make_exec);
+    assert!(after.test_exec.is_some() && after.test_exec != before.test_exec);
+    world.answer(0, done());
+    assert_eq!(world.running[0].task, Task::Make(after.make_exec.unwrap()));
+    world.drain(1);
+    assert_eq!(
+        (world.tables.ends.len(), world.tables.ends[0].attempt.attempt),
+        (1, 1),
+        "no fault is counted"
+    );
+}
+
+#[test]
 fn a_machine_with_a_lease_that_is_over_is_cleaned_under_a_newer_fence() {
     let mut world = testing();
     let stale = world.running[1].clone();
