@@ -213,8 +213,9 @@ pub(crate) async fn retry(world: Arc<World>, seed: u64, within: Duration) {
 }
 
 /// Looks after machines that are in quarantine, and now and then puts one there.
-pub(crate) async fn look_after(world: Arc<World>, seed: u64) {
+pub(crate) async fn look_after(world: Arc<World>, seed: u64, within: Duration) {
     let mut rng = Rng::new(seed ^ 0x6f70_6572);
+    let end = tokio::time::Instant::now() + within;
     loop {
         tokio::time::sleep(Duration::from_secs(rng.between(20, 120))).await;
         let sick: Vec<_> = lock(&world.quarantined).iter().cloned().collect();
@@ -222,7 +223,7 @@ pub(crate) async fn look_after(world: Arc<World>, seed: u64) {
         for machine in sick {
             let _ = coordinator.tell(Event::Lift(machine)).await;
         }
-        if rng.once_in(6) {
+        if tokio::time::Instant::now() < end && rng.once_in(6) {
             let all = world.machines.len() as u64;
             let machine = world.machines[rng.between(0, all) as usize].name.clone();
             let reason = "somebody looks at it".to_owned();

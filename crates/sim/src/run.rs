@@ -80,7 +80,7 @@ async fn live(seed: u64, judge: Arc<Judge>, planted: Option<Planted>) -> Arc<Wor
     tasks.job("people", people::review(Arc::clone(&world), seed, within));
     tasks.job("people", people::cancel(Arc::clone(&world), seed, within));
     tasks.job("people", people::retry(Arc::clone(&world), seed, within));
-    tasks.job("people", people::look_after(Arc::clone(&world), seed));
+    tasks.job("people", people::look_after(Arc::clone(&world), seed, within));
     misfortune::begin(&world, seed, within);
     watch(&world, within * 2).await;
     misfortune::end(&world);
