@@ -1,7 +1,10 @@
 //! What was covered: each kind of fault, each event of the core with each of its effects, each move of a build, a lease
 //! and a shard.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
 
 use crate::{
     fault::Fault,
@@ -93,25 +96,23 @@ impl Coverage {
             missing.extend(unseen.map(|fault| format!("fault {fault:?}")));
         }
         let taken = self.transitions();
-        let known: BTreeMap<&str, u64> = KNOWN.lines().filter_map(entry).collect();
-        // One that is rare is asked for only of runs that are long enough to meet it surely.
-        let sure = |count: u64| count.saturating_mul(seeds) / 10_000 >= SURELY;
-        let unseen = known.iter().filter(|(name, count)| sure(**count) && !taken.contains_key(**name));
-        missing.extend(unseen.map(|(name, _)| (*name).to_owned()));
-        let new = taken.keys().filter(|name| !known.contains_key(name.as_str()));
+        let unseen = asked_for(KNOWN, seeds).filter(|name| !taken.contains_key(*name));
+        missing.extend(unseen.map(str::to_owned));
+        let known: BTreeSet<&str> = entries(KNOWN).map(|(name, _)| name).collect();
+        let new = taken.keys().filter(|name| !known.contains(name.as_str()));
         (missing, new.cloned().collect())
     }
 
-    /// A summary in lines.
-    pub(crate) fn lines(&self) -> Vec<String> {
+    /// A summary of so many seeds in lines.
+    pub(crate) fn lines(&self, seeds: u64) -> Vec<String> {
         let mut lines: Vec<String> = Fault::ALL
             .iter()
             .map(|fault| format!("  {:>9}  {fault:?}", self.faults.get(fault).copied().unwrap_or(0)))
             .collect();
-        let known = KNOWN.lines().filter_map(entry).count();
+        let (known, asked) = (entries(KNOWN).count(), asked_for(KNOWN, seeds).count());
         lines.insert(0, format!("{} kinds of faults:", Fault::ALL.len()));
         lines.push(format!(
-            "transitions taken: {} events with effects, {} moves; known: {known}; of {} and {} that the types allow",
+            "transitions taken: {} events with effects, {} moves; of {} and {} that the types allow; known: {known}; asked for in so many seeds: {asked}",
             self.effects.len(),
             self.moves.len(),
             EVENTS * EFFECTS.len(),
@@ -121,10 +122,42 @@ impl Coverage {
     }
 }
 
-fn entry(line: &str) -> Option<(&str, u64)> {
-    if line.starts_with('#') {
-        return None;
+/// The transitions that are known, each with in how many of 10,000 seeds it is taken. The text is our own file.
+fn entries(known: &str) -> impl Iterator<Item = (&str, u64)> {
+    known.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
+        let (count, name) = line.trim_start().split_once("  ")?;
+        Some((name, count.parse().ok()?))
+    })
+}
+
+/// The transitions that a run of so many seeds meets surely.
+fn asked_for(known: &str, seeds: u64) -> impl Iterator<Item = &str> {
+    let sure = move |count: u64| count.saturating_mul(seeds) / 10_000 >= SURELY;
+    entries(known).filter(move |(_, count)| sure(*count)).map(|(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_rare_is_asked_for_only_of_a_run_that_meets_it_surely() {
+        let known =
+            "# how often\n      9000  tick => run\n       400  lift => run\n        20  cancel => stop\n";
+        let asked = |seeds| asked_for(known, seeds).collect::<Vec<_>>();
+        assert_eq!(asked(10_000), ["tick => run", "lift => run"]);
+        assert_eq!(asked(60), ["tick => run"]);
+        assert!(asked(10).is_empty());
     }
-    let (count, name) = line.trim_start().split_once("  ")?;
-    Some((name, count.parse().ok()?))
+
+    #[test]
+    fn a_transition_that_is_not_taken_is_missing_and_a_new_one_is_named() {
+        let (missing, new) = Coverage::default().gaps(60);
+        let asked: Vec<&str> = asked_for(KNOWN, 60).collect();
+        assert!(!asked.is_empty(), "nothing is asked for: the list of transitions is empty");
+        assert_eq!((missing, new), (asked.into_iter().map(str::to_owned).collect(), Vec::new()));
+        let mut coverage = Coverage::default();
+        coverage.moved(0, 0);
+        assert_eq!(coverage.gaps(60).1, ["build: new -> build: new"]);
+    }
 }

@@ -161,7 +161,7 @@ fn many(args: &Args) -> bool {
         sum.failed.len() < 20
     });
     let mut sum = sum.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    for line in sum.coverage.lines() {
+    for line in sum.coverage.lines(args.seeds) {
         say(&line);
     }
     say(&format!(
