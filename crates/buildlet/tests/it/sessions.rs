@@ -213,11 +213,11 @@ async fn a_machine_is_rebooted_if_its_owner_said_how() {
     assert!(machine.process.ended().await.success());
 }
 
-/// A line each millisecond, while the coordinator is lost again and again at any moment: with `FARMER_LONG` for two
-/// minutes and fifty times.
+/// A line each millisecond, while the coordinator is lost again and again at any moment: in the long test for minutes and
+/// fifty times.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_coordinator_that_is_lost_again_and_again_gets_the_whole_log_once() {
-    let long = std::env::var_os("FARMER_LONG").is_some();
+    let long = testkit::long(5);
     let (lines, losses, longest) = if long { (100_000, 50, 4000) } else { (1500, 8, 300) };
     let mut farm = Farm::start().await;
     let machine = farm.buildlet(&[]).await;
