@@ -3,8 +3,8 @@
 //!
 //! Pure: no clock, no input or output, nothing that depends on chance. The same mutations in the same order give the
 //! same corpus everywhere. Mutations are taken apart first ([`Batch`]), which many may do ahead and in any order, and
-//! then applied one after the other. Things are rows in arenas and refer to each other by index; equal texts are kept
-//! once; bodies, messages and diffs stay in the log.
+//! then applied one after the other, in two halves that share nothing. Things are rows in arenas and refer to each other
+//! by index; equal texts are kept once; bodies, messages and diffs stay in the log.
 
 mod builds;
 mod commits;
@@ -13,6 +13,7 @@ mod decode;
 mod freeze;
 mod gerrit;
 mod github;
+mod halves;
 mod notes;
 mod parse;
 mod payloads;
@@ -35,6 +36,7 @@ pub use github::{
     Assignment, Comment, Event, Github, Gone, Issue, Label, Milestone, MilestoneOf, Repository, Review, Team,
     User, diff,
 };
+pub(crate) use halves::Half;
 pub use notes::{Role, Status};
 pub use parse::{ParseCommitError, ParsedCommit, Person, parse_commit};
 pub use wire::DecodeError;

@@ -1,15 +1,15 @@
 //! From a folder of segments to a corpus, as fast as the machine allows.
 //!
-//! The records of a segment are found by one thread at a time, which is a hop from header to header. What is in them is
-//! taken apart by the thread that found them, which has them near then, and applied in order by the thread that called.
-//! While a piece that is next is not ready, that thread takes one apart itself, so one thread is enough, and none ever
-//! waits for long.
+//! Three kinds of work, and whichever thread is free takes the first that can be done: to apply what is next to one half
+//! of the fold, to apply it to the other, or to cut the next piece off the log and take it apart. Finding the records of a
+//! piece is a hop from header to header and done by one thread at a time; what is in them is taken apart by the thread
+//! that found them, which has them near then. One thread is enough, and of two none waits while there is work.
 
 use std::{
     collections::BTreeMap,
     num::NonZero,
     path::{Path, PathBuf},
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use crate::{
     Corpus,
-    core::{Batch, DecodeError},
+    core::{Batch, DecodeError, Half},
     log::{
         OpenError, RecordError, SegmentFile,
         record::{Frames, Torn},
@@ -104,25 +104,35 @@ struct Segment<'a> {
 }
 
 /// Shared by all threads.
-struct Shared<'a> {
-    state: Mutex<State<'a>>,
+struct Shared<'a, 'c> {
+    state: Mutex<State<'a, 'c>>,
     changed: Condvar,
     segments: &'a [Segment<'a>],
 }
 
-struct State<'a> {
+struct State<'a, 'c> {
     /// Where the next piece begins. Nothing while somebody cuts it.
     cutter: Option<Cutter<'a>>,
-    /// The number of the next piece to cut, and of the next to apply.
+    /// The number of the next piece to cut.
     next: usize,
-    applied: usize,
-    ready: BTreeMap<usize, Result<Batch<'a>, ReplayError>>,
+    /// Pieces that were taken apart, until both halves have them.
+    ready: BTreeMap<usize, Arc<Batch<'a>>>,
+    chains: [Chain<'c>; 2],
     /// Batches that were applied: their memory is used again.
     spare: Vec<Batch<'a>>,
-    /// Cutting is over: all pieces are cut, or one could not be.
-    ended: bool,
+    /// How many pieces are to be applied, once that is known: all are cut, or one could not be read.
+    end: Option<usize>,
+    /// What is wrong with the piece at the end.
     failed: Option<ReplayError>,
     torn: u64,
+}
+
+/// A half of the fold, to which pieces are applied one after the other.
+struct Chain<'c> {
+    /// Nothing while somebody applies a piece to it.
+    half: Option<Box<dyn Half + 'c>>,
+    /// The number of the next piece.
+    next: usize,
 }
 
 /// Cuts the log into pieces of whole records.
@@ -150,38 +160,104 @@ struct Piece {
     payloads: Vec<std::ops::Range<usize>>,
 }
 
-impl<'a> Shared<'a> {
-    fn lock(&self) -> MutexGuard<'_, State<'a>> {
+impl<'a, 'c> State<'a, 'c> {
+    /// A half that nobody has, and the piece that is next for it. Answers also which half it is.
+    fn take_half(&mut self) -> Option<(usize, Box<dyn Half + 'c>, Arc<Batch<'a>>)> {
+        let end = self.end.unwrap_or(usize::MAX);
+        self.chains.iter_mut().enumerate().find_map(|(which, chain)| {
+            let batch = self.ready.get(&chain.next).filter(|_| chain.next < end && chain.half.is_some())?;
+            Some((which, chain.half.take()?, batch.clone()))
+        })
+    }
+
+    /// The half that was taken has the piece now.
+    fn give_half(&mut self, which: usize, half: Box<dyn Half + 'c>, batch: Arc<Batch<'a>>) {
+        drop(batch);
+        let chain = &mut self.chains[which];
+        let number = chain.next;
+        *chain = Chain { half: Some(half), next: number + 1 };
+        if self.applied() > number {
+            self.spare.extend(self.ready.remove(&number).and_then(Arc::into_inner));
+        }
+    }
+
+    /// How many pieces both halves have.
+    fn applied(&self) -> usize {
+        self.chains.iter().map(|chain| chain.next).min().unwrap_or(0)
+    }
+
+    fn take_cutter(&mut self) -> Option<Cutter<'a>> {
+        let may_cut = self.end.is_none() && self.next < self.applied() + AHEAD;
+        self.cutter.take_if(|_| may_cut)
+    }
+
+    /// Nothing from this piece on is applied.
+    fn end_at(&mut self, number: usize, failed: Option<ReplayError>) {
+        if self.end.is_none_or(|end| number < end) {
+            (self.end, self.failed) = (Some(number), failed);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.end.is_some_and(|end| self.applied() >= end)
+    }
+}
+
+impl<'a, 'c> Shared<'a, 'c> {
+    fn lock(&self) -> MutexGuard<'_, State<'a, 'c>> {
         // Whoever panicked took the whole replay down with it: the scope of threads passes that on.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Cuts a piece, while others go on. Nothing if there is none, or if somebody else is cutting.
-    fn cut(&self, mut state: MutexGuard<'_, State<'a>>) -> Option<(usize, Piece, Batch<'a>)> {
-        let mut cutter = state.cutter.take().filter(|_| !state.ended)?;
-        drop(state);
+    /// Does what can be done until all is.
+    fn work(&self) {
+        let _lets_go = LetsGo(self);
+        let mut state = self.lock();
+        while !state.is_over() {
+            if let Some((which, mut half, batch)) = state.take_half() {
+                drop(state);
+                half.apply(&batch);
+                state = self.lock();
+                state.give_half(which, half, batch);
+                self.changed.notify_all();
+            } else if let Some(cutter) = state.take_cutter() {
+                drop(state);
+                self.cut(cutter);
+                state = self.lock();
+            } else {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    /// Cuts a piece, and takes it apart while somebody else may cut the next.
+    fn cut(&self, mut cutter: Cutter<'a>) {
         let cut = cutter.cut(self.segments);
         let mut state = self.lock();
         state.cutter = Some(cutter);
-        state.ended |= !matches!(cut, Cut::Piece(_));
-        let piece = match cut {
+        let number = state.next;
+        match cut {
             Cut::Piece(piece) => {
                 state.next += 1;
-                Some((state.next - 1, piece, state.spare.pop().unwrap_or_default()))
+                let spare = state.spare.pop().unwrap_or_default();
+                drop(state);
+                self.changed.notify_all();
+                let decoded = self.decode(&piece, spare);
+                state = self.lock();
+                match decoded {
+                    Ok(batch) => drop(state.ready.insert(number, Arc::new(batch))),
+                    Err(error) => state.end_at(number, Some(error)),
+                }
             }
-            Cut::End => None,
+            Cut::End => state.end_at(number, None),
             Cut::Torn(bytes) => {
                 state.torn = bytes;
-                None
+                state.end_at(number, None);
             }
-            Cut::Failed(error) => {
-                state.failed = Some(error);
-                None
-            }
-        };
+            Cut::Failed(error) => state.end_at(number, Some(error)),
+        }
         drop(state);
         self.changed.notify_all();
-        piece
     }
 
     fn decode(&self, piece: &Piece, mut batch: Batch<'a>) -> Result<Batch<'a>, ReplayError> {
@@ -197,47 +273,16 @@ impl<'a> Shared<'a> {
         }
         Ok(batch)
     }
+}
 
-    /// Takes pieces apart until there are none.
-    fn help(&self) {
-        loop {
-            let mut state = self.lock();
-            while !state.ended && (state.cutter.is_none() || state.next >= state.applied + AHEAD) {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-            let Some((number, piece, spare)) = self.cut(state) else { return };
-            let decoded = self.decode(&piece, spare);
-            self.lock().ready.insert(number, decoded);
-            self.changed.notify_all();
-        }
-    }
+/// Lets the others go when a thread panics: what it had is never given back.
+struct LetsGo<'s, 'a, 'c>(&'s Shared<'a, 'c>);
 
-    /// The next piece in order, taken apart by somebody. `before` is the one that was applied last.
-    fn next(&self, number: usize, before: Batch<'a>) -> Option<Result<Batch<'a>, ReplayError>> {
-        let mut state = self.lock();
-        state.spare.push(before);
-        state.applied = number;
-        self.changed.notify_all();
-        loop {
-            if let Some(ready) = state.ready.remove(&number) {
-                return Some(ready);
-            }
-            // While somebody has it, this thread takes a later one apart: then both always have something to do.
-            if !state.ended && state.cutter.is_some() && state.next < number + AHEAD {
-                if let Some((other, piece, spare)) = self.cut(state) {
-                    let decoded = self.decode(&piece, spare);
-                    if other == number {
-                        return Some(decoded);
-                    }
-                    self.lock().ready.insert(other, decoded);
-                }
-                state = self.lock();
-                continue;
-            }
-            if state.ended && state.next <= number {
-                return None;
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+impl Drop for LetsGo<'_, '_, '_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.lock().end_at(0, None);
+            self.0.changed.notify_all();
         }
     }
 }
@@ -288,41 +333,28 @@ fn bring_near(contents: &[u8], start: usize, end: usize) -> usize {
     end.max(start)
 }
 
-fn apply_in_order(corpus: &mut Corpus, shared: &Shared<'_>) -> Result<(), ReplayError> {
-    let (mut number, mut before) = (0, Batch::default());
-    while let Some(batch) = shared.next(number, before) {
-        before = batch?;
-        corpus.apply_batch(&before);
-        number += 1;
-    }
-    Ok(())
-}
-
 /// Answers how many bytes at the end are no whole record yet.
 fn apply_all(corpus: &mut Corpus, segments: &[Segment<'_>], threads: usize) -> Result<u64, ReplayError> {
+    let (github, git) = corpus.halves();
+    // The half that takes longer comes first.
+    let halves: [Box<dyn Half + '_>; 2] = [Box::new(git), Box::new(github)];
     let state = State {
         cutter: Some(Cutter::default()),
         next: 0,
-        applied: 0,
         ready: BTreeMap::new(),
+        chains: halves.map(|half| Chain { half: Some(half), next: 0 }),
         spare: Vec::new(),
-        ended: false,
+        end: None,
         failed: None,
         torn: 0,
     };
     let shared = Shared { state: Mutex::new(state), changed: Condvar::new(), segments };
-    let applied = thread::scope(|scope| {
+    thread::scope(|scope| {
         for _ in 1..threads {
-            scope.spawn(|| shared.help());
+            scope.spawn(|| shared.work());
         }
-        let applied = apply_in_order(corpus, &shared);
-        shared.lock().ended = true;
-        shared.changed.notify_all();
-        applied
+        shared.work();
     });
-    let mut state = shared.lock();
-    match (applied, state.failed.take()) {
-        (Err(error), _) | (Ok(()), Some(error)) => Err(error),
-        (Ok(()), None) => Ok(state.torn),
-    }
+    let state = shared.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    state.failed.map_or(Ok(state.torn), Err)
 }

@@ -1,10 +1,16 @@
 //! Questions that look at everything there is, with all processors.
 
-use std::thread;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
 
 use memchr::memmem::Finder;
 
 use crate::{Corpus, core::Comment};
+
+/// So many comments are looked at by one thread at a time: whichever is sooner done takes more of them.
+const SHARE: usize = 512;
 
 /// All comments that have this word in them, case as given, in the order of [`crate::core::Github::comments`]. A word
 /// ends where a letter, digit or underscore is followed by something else. Looks at every byte once, with so many
@@ -12,16 +18,22 @@ use crate::{Corpus, core::Comment};
 pub fn comments_with_word<'a>(corpus: &'a Corpus, word: &str, threads: usize) -> Vec<Comment<'a>> {
     let github = corpus.github();
     let finder = Finder::new(word);
-    let total = github.comment_count();
-    let share = total.div_ceil(threads.max(1)).max(1);
-    let find = |start: usize| {
-        github.comments_whose(start..(start + share).min(total), |text| has_word(&finder, text))
+    let shares = github.comment_count().div_ceil(SHARE);
+    let next = AtomicUsize::new(0);
+    let find = || {
+        let mut found = Vec::new();
+        loop {
+            let share = next.fetch_add(1, Ordering::Relaxed);
+            if share >= shares {
+                return found;
+            }
+            let range = share * SHARE..(share + 1) * SHARE;
+            found.push((share, github.comments_whose(range, |text| has_word(&finder, text))));
+        }
     };
-    let find = &find;
-    thread::scope(|scope| {
-        let others: Vec<_> =
-            (share..total).step_by(share).map(|start| scope.spawn(move || find(start))).collect();
-        let mut found = find(0);
+    let mut found = thread::scope(|scope| {
+        let others: Vec<_> = (1..threads.min(shares)).map(|_| scope.spawn(find)).collect();
+        let mut found = find();
         for other in others {
             match other.join() {
                 Ok(more) => found.extend(more),
@@ -29,7 +41,9 @@ pub fn comments_with_word<'a>(corpus: &'a Corpus, word: &str, threads: usize) ->
             }
         }
         found
-    })
+    });
+    found.sort_unstable_by_key(|(share, _)| *share);
+    found.into_iter().flat_map(|(_, comments)| comments).collect()
 }
 
 fn has_word(word: &Finder<'_>, text: &[u8]) -> bool {
@@ -50,7 +64,8 @@ mod tests {
         assert!(has("nil", "a nil, pointer") && has("nil", "nil") && has("nil", "vanilnil nil"));
         assert!(!has("nil", "vanilla") && !has("nil", "nil_") && !has("", "nil"));
         let mut corpus = Corpus::default();
-        Generator::new(2, Scale::TINY).for_each(|mutation| corpus.apply(&mutation));
+        let scale = Scale { comments: 3 * SHARE, ..Scale::TINY };
+        Generator::new(2, scale).for_each(|mutation| corpus.apply(&mutation));
         let ids = |threads| -> Vec<i64> {
             comments_with_word(&corpus, "nil", threads).iter().map(Comment::id).collect()
         };

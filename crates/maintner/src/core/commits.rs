@@ -9,7 +9,7 @@ use types::CommitHash;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{
-    decode::{Batch, CommitDraft, part},
+    decode::{Batch, CommitDraft, Step, part},
     payloads::Span,
     rows::Rows,
     strings::{Strings, Text},
@@ -168,11 +168,13 @@ impl Commits {
         self.unknown += 1;
     }
 
-    /// Looks where the commits of a batch and their parents are to be found, all at once: nearly all the time of finding
-    /// one goes into waiting for memory.
-    pub(super) fn warm(&self, batch: &Batch<'_>) {
-        let own = batch.commits.iter().map(|draft| &draft.hash);
-        let named = own.chain(&batch.parents).chain(batch.refs.iter().map(|draft| &draft.hash));
+    /// Looks where the commits of these steps and their parents are to be found, all at once: nearly all the time of
+    /// finding one goes into waiting for memory.
+    pub(super) fn warm(&self, batch: &Batch<'_>, steps: &[Step<'_>]) {
+        let commits = || steps.iter().flat_map(|step| part(&batch.commits, &step.commits()));
+        let parents = commits().flat_map(|draft| part(&batch.parents, &draft.parents));
+        let refs = steps.iter().flat_map(|step| part(&batch.refs, &step.change_refs()));
+        let named = commits().map(|draft| &draft.hash).chain(parents).chain(refs.map(|draft| &draft.hash));
         let mut touched = 0;
         for index in named.filter_map(|hash| self.table.first(hash_of(hash.as_bytes()))) {
             touched ^= self.rows.get(index as usize).map_or(0, |row| row.flags);

@@ -1,4 +1,4 @@
-//! The fold itself.
+//! The corpus: what a log says, to be asked.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,10 @@ use types::CommitHash;
 use super::{
     builds::{Attempt, AttemptKey, Builds},
     commits::{Commit, Commits},
-    decode::{Batch, Part, Step, part},
-    gerrit::{self, Around, Gerrit},
+    decode::Batch,
+    gerrit::{self, Gerrit},
     github::{self, Github},
+    halves::{GitHalf, GithubHalf, Half as _},
     payloads::Payloads,
     strings::Strings,
     wire::DecodeError,
@@ -21,7 +22,9 @@ use super::{
 /// Everything that a log says.
 #[derive(Debug, Default)]
 pub struct Corpus {
+    /// The texts of git, Gerrit and builds. Those of GitHub are apart, since that half is folded beside the other.
     pub(super) strings: Strings,
+    pub(super) github_strings: Strings,
     pub(super) payloads: Payloads,
     pub(super) commits: Commits,
     pub(super) github: github::State,
@@ -30,6 +33,8 @@ pub struct Corpus {
     /// Refs of plain repositories, by name.
     pub(super) repositories: BTreeMap<String, BTreeMap<String, CommitHash>>,
     pub(super) statistics: Statistics,
+    /// What makes no sense of GitHub, beside what is counted in the statistics.
+    pub(super) github_malformed: u64,
 }
 
 /// What went into a corpus.
@@ -83,76 +88,18 @@ impl Corpus {
 
     /// Applies mutations that were taken apart, whose bytes lie in an attached piece.
     pub fn apply_batch(&mut self, batch: &Batch<'_>) {
-        self.statistics.mutations += batch.mutations();
-        self.strings.begin(&batch.texts);
-        self.commits.warm(batch);
-        self.github.warm(&self.strings, batch);
-        self.gerrit.warm(&self.strings, batch);
-        for step in &batch.steps {
-            match step {
-                Step::Commit(at) => self.apply_commits(batch, &(*at..at + 1), 0),
-                Step::Gerrit { project, commits, refs, gone, inline } => {
-                    let project = self.gerrit.project(&mut self.strings, *project);
-                    let origin = u16::try_from(project + 1).unwrap_or(0);
-                    self.apply_commits(batch, commits, origin);
-                    self.apply_change_refs(batch, project, refs, gone);
-                    for comment in part(&batch.inline, inline) {
-                        self.gerrit.set_comment(&mut self.strings, project, comment);
-                    }
-                }
-                Step::Issue(at) => {
-                    let draft = &batch.issues[*at as usize];
-                    self.statistics.malformed += self.github.apply_issue(&mut self.strings, batch, draft);
-                }
-                Step::Repository(at) => {
-                    let draft = &batch.repositories[*at as usize];
-                    self.statistics.malformed +=
-                        self.github.apply_repository(&mut self.strings, batch, draft);
-                }
-                Step::Git { repository, refs, gone } => self.apply_refs(batch, repository, refs, gone),
-                Step::Result(at) => {
-                    let known = self.builds.add(&mut self.strings, &batch.results[*at as usize]);
-                    self.statistics.malformed += u64::from(!known);
-                }
-                Step::Malformed(parts) => self.statistics.malformed += parts,
-                Step::Skipped => self.statistics.skipped += 1,
-            }
-        }
+        self.halves().0.apply(batch);
+        self.halves().1.apply(batch);
     }
 
-    fn apply_commits(&mut self, batch: &Batch<'_>, commits: &Part, origin: u16) {
-        for draft in part(&batch.commits, commits) {
-            if let Some(awaited) = self.commits.add(&mut self.strings, batch, draft, origin) {
-                let (state, mut around) = self.gerrit_around();
-                state.arrived(&mut around, awaited);
-            }
-        }
-    }
-
-    fn gerrit_around(&mut self) -> (&mut gerrit::State, Around<'_>) {
-        let Self { strings, commits, payloads, gerrit, .. } = self;
-        (gerrit, Around { strings, commits, payloads })
-    }
-
-    fn apply_change_refs(&mut self, batch: &Batch<'_>, project: u32, refs: &Part, gone: &Part) {
-        let (state, mut around) = self.gerrit_around();
-        for name in part(&batch.gone, gone) {
-            state.delete_ref(&mut around, project, name);
-        }
-        for draft in part(&batch.refs, refs) {
-            state.set_ref(&mut around, project, draft);
-        }
-    }
-
-    fn apply_refs(&mut self, batch: &Batch<'_>, repository: &[u8], refs: &Part, gone: &Part) {
-        let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
-        let known = self.repositories.entry(text(repository)).or_default();
-        for name in part(&batch.gone, gone) {
-            known.remove(&text(name));
-        }
-        for draft in part(&batch.refs, refs) {
-            known.insert(text(draft.name), draft.hash);
-        }
+    /// The two halves of the fold. A batch is applied when both were.
+    pub(crate) fn halves(&mut self) -> (GithubHalf<'_>, GitHalf<'_>) {
+        let Self { strings, github_strings, payloads, commits, github, .. } = self;
+        let Self { gerrit, builds, repositories, statistics, github_malformed, .. } = self;
+        (
+            GithubHalf { strings: github_strings, state: github, malformed: github_malformed },
+            GitHalf { strings, payloads, commits, gerrit, builds, repositories, statistics },
+        )
     }
 
     /// Brings up to date what is not worth it after each mutation. Nothing is wrong before, but slower: to be called
@@ -235,7 +182,8 @@ impl Corpus {
 
     /// What went in.
     pub fn statistics(&self) -> Statistics {
-        self.statistics
+        let Statistics { mutations, skipped, malformed } = self.statistics;
+        Statistics { mutations, skipped, malformed: malformed + self.github_malformed }
     }
 
     /// How many there are of each kind of object, by name. Those that are hidden, such as changes that are not
@@ -291,8 +239,9 @@ impl Corpus {
         self.github.check(&mut problems);
         self.gerrit.check(&self.strings, &self.commits, &mut problems);
         self.builds.check(&mut problems);
-        if self.statistics.malformed > 0 {
-            problems.push(format!("{} parts of mutations made no sense", self.statistics.malformed));
+        let malformed = self.statistics().malformed;
+        if malformed > 0 {
+            problems.push(format!("{malformed} parts of mutations made no sense"));
         }
         problems
     }

@@ -33,6 +33,7 @@ pub(super) type Part = Range<u32>;
 #[derive(Debug, Default)]
 pub struct Batch<'a> {
     pub(super) steps: Vec<Step<'a>>,
+    pub(super) github_steps: Vec<GithubStep>,
     pub(super) issues: Vec<IssueDraft<'a>>,
     pub(super) comments: Vec<CommentDraft<'a>>,
     pub(super) events: Vec<EventDraft<'a>>,
@@ -50,14 +51,20 @@ pub struct Batch<'a> {
     pub(super) inline: Vec<InlineDraft<'a>>,
     pub(super) results: Vec<BuildResult>,
     pub(super) texts: Texts<'a>,
+    pub(super) github_texts: Texts<'a>,
     mutations: u64,
 }
 
-/// What is to be applied next.
-#[derive(Debug, Clone)]
-pub(super) enum Step<'a> {
+/// What of GitHub is to be applied next.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum GithubStep {
     Issue(u32),
     Repository(u32),
+}
+
+/// What of the rest is to be applied next.
+#[derive(Debug, Clone)]
+pub(super) enum Step<'a> {
     Commit(u32),
     Gerrit {
         project: Name<'a>,
@@ -76,6 +83,25 @@ pub(super) enum Step<'a> {
     Malformed(u64),
     /// Nothing of the mutation is known here.
     Skipped,
+}
+
+impl Step<'_> {
+    /// The commits that it brings.
+    pub(super) fn commits(&self) -> Part {
+        match self {
+            Step::Commit(at) => *at..at + 1,
+            Step::Gerrit { commits, .. } => commits.clone(),
+            _ => 0..0,
+        }
+    }
+
+    /// The refs of changes that it moves.
+    pub(super) fn change_refs(&self) -> Part {
+        match self {
+            Step::Gerrit { refs, .. } => refs.clone(),
+            _ => 0..0,
+        }
+    }
 }
 
 /// A commit.
@@ -148,10 +174,11 @@ impl<'a> Batch<'a> {
     ///
     /// The bytes are no mutation, and the batch is as it was, but for what nothing refers to.
     pub fn add(&mut self, at: u64, bytes: &'a [u8]) -> Result<(), DecodeError> {
-        let steps = self.steps.len();
+        let (steps, github_steps) = (self.steps.len(), self.github_steps.len());
         let added = self.add_parts(Payload { bytes, at });
         if added.is_err() {
             self.steps.truncate(steps);
+            self.github_steps.truncate(github_steps);
         } else {
             self.mutations += 1;
         }
@@ -162,6 +189,7 @@ impl<'a> Batch<'a> {
     pub fn clear(&mut self) {
         let Self {
             steps,
+            github_steps,
             issues,
             comments,
             events,
@@ -179,9 +207,11 @@ impl<'a> Batch<'a> {
             inline,
             results,
             texts,
+            github_texts,
             mutations,
         } = self;
         steps.clear();
+        github_steps.clear();
         issues.clear();
         comments.clear();
         events.clear();
@@ -199,6 +229,7 @@ impl<'a> Batch<'a> {
         inline.clear();
         results.clear();
         texts.clear();
+        github_texts.clear();
         *mutations = 0;
     }
 
@@ -227,7 +258,7 @@ impl<'a> Batch<'a> {
             };
             *part = Some(value.bytes()?);
         }
-        let before = self.steps.len();
+        let before = self.steps.len() + self.github_steps.len();
         if let Some(part) = parts.issue {
             self.add_issue(payload, part)?;
         }
@@ -248,7 +279,7 @@ impl<'a> Batch<'a> {
             self.steps.push(Step::Result(self.results.len() as u32));
             self.results.push(result);
         }
-        if self.steps.len() == before {
+        if self.steps.len() + self.github_steps.len() == before {
             self.steps.push(Step::Skipped);
         }
         Ok(())

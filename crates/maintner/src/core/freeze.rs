@@ -24,7 +24,7 @@ use super::{
 use crate::map::Section;
 
 /// Changes whenever the meaning of the bytes does.
-pub(crate) const FROZEN_VERSION: u32 = 6;
+pub(crate) const FROZEN_VERSION: u32 = 7;
 
 /// What a section holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,8 @@ enum Tag {
     InlineCommentsFree,
     ReviewComments,
     ReviewCommentsFree,
+    GithubText,
+    GithubTextEnds,
     // Where things are found, by the hash of what they are found by.
     TextTable = 100,
     CommitTable,
@@ -76,6 +78,7 @@ enum Tag {
     UserTable,
     ChangeTable,
     ReferenceTable,
+    GithubTextTable,
 }
 
 /// A section of a frozen corpus.
@@ -108,6 +111,10 @@ fn frozen(tag: Tag, parts: [Cow<'_, [u8]>; 2]) -> Frozen<'_> {
 
 fn owned<'a>(tag: Tag, bytes: Vec<u8>) -> Frozen<'a> {
     frozen(tag, [Cow::Owned(bytes), Cow::Borrowed(&[])])
+}
+
+fn text(tag: Tag, strings: &Strings) -> Frozen<'_> {
+    frozen(tag, [Cow::Borrowed(strings.bytes.as_bytes()), Cow::Borrowed(&[])])
 }
 
 fn rows<T: Plain>(tag: Tag, rows: &Rows<T>) -> Frozen<'_> {
@@ -146,7 +153,7 @@ impl Corpus {
         let attached = self.payloads.attached().filter(|_| self.commits.is_settled())?;
         let mut sections = self.freeze_github();
         sections.extend(self.freeze_gerrit());
-        let statistics = self.statistics;
+        let statistics = self.statistics();
         let counts = [statistics.mutations, statistics.skipped, statistics.malformed];
         let plain = self.repositories.iter().map(|(name, refs)| RepositoryMutation {
             repository: name.clone(),
@@ -154,9 +161,12 @@ impl Corpus {
             deleted_refs: Vec::new(),
         });
         sections.extend([
-            frozen(Tag::Text, [Cow::Borrowed(self.strings.bytes.as_bytes()), Cow::Borrowed(&[])]),
+            text(Tag::Text, &self.strings),
             rows(Tag::TextEnds, &self.strings.ends),
             table(Tag::TextTable, &self.strings.table),
+            text(Tag::GithubText, &self.github_strings),
+            rows(Tag::GithubTextEnds, &self.github_strings.ends),
+            table(Tag::GithubTextTable, &self.github_strings.table),
             rows(Tag::Commits, &self.commits.rows),
             rows(Tag::Parents, &self.commits.parents),
             rows(Tag::Notes, &self.commits.notes),
@@ -236,8 +246,9 @@ impl Corpus {
             payloads.attach(piece);
         }
         let commits = thawed.commits()?;
-        let mut strings = thawed.strings()?;
-        let github = thawed.github(&strings)?;
+        let mut strings = thawed.strings(Tag::Text, Tag::TextEnds, Tag::TextTable)?;
+        let github_strings = thawed.strings(Tag::GithubText, Tag::GithubTextEnds, Tag::GithubTextTable)?;
+        let github = thawed.github(&github_strings)?;
         let gerrit = thawed.gerrit(commits.rows.len())?;
         let mut builds = Builds::default();
         for result in thawed.messages::<BuildResult>(Tag::Results)? {
@@ -250,7 +261,18 @@ impl Corpus {
         let counts = thawed.rows::<u64>(Tag::Statistics)?;
         let [mutations, skipped, malformed] = [*counts.get(0)?, *counts.get(1)?, *counts.get(2)?];
         let statistics = Statistics { mutations, skipped, malformed };
-        Some(Self { strings, payloads, commits, github, gerrit, builds, repositories, statistics })
+        Some(Self {
+            strings,
+            github_strings,
+            payloads,
+            commits,
+            github,
+            gerrit,
+            builds,
+            repositories,
+            statistics,
+            github_malformed: 0,
+        })
     }
 }
 
@@ -306,10 +328,10 @@ impl Thawed {
         Some(Pool { cells, free: places })
     }
 
-    fn strings(&mut self) -> Option<Strings> {
-        let text = String::from_utf8(self.take(Tag::Text)?.to_vec()).ok()?;
-        let ends = self.rows(Tag::TextEnds)?;
-        Strings::from_parts(text, ends, |texts| self.table(Tag::TextTable, texts))
+    fn strings(&mut self, text: Tag, ends: Tag, table: Tag) -> Option<Strings> {
+        let text = String::from_utf8(self.take(text)?.to_vec()).ok()?;
+        let ends = self.rows(ends)?;
+        Strings::from_parts(text, ends, |texts| self.table(table, texts))
     }
 
     fn commits(&mut self) -> Option<Commits> {

@@ -2,7 +2,7 @@
 
 use types::Timestamp;
 
-use super::{Batch, Part, Payload, Step, since};
+use super::{Batch, GithubStep, Part, Payload, since};
 use crate::core::{
     github::ReviewCommentCell,
     payloads::Span,
@@ -236,13 +236,13 @@ impl<'a> Batch<'a> {
                 (101, _) => repeated(value, |id| deleted.push(id))?,
                 (103, _) => repeated(value, |id| unsaid.push(id))?,
                 (_, Value::Bytes(bytes)) => match number {
-                    8 => self.comments.push(comment(&mut self.texts, payload, bytes)?),
-                    10 => self.users.push(user(&mut self.texts, bytes)?),
-                    24 => self.labels.push(label(&mut self.texts, bytes)?),
-                    26 => self.events.push(event(&mut self.texts, payload, bytes)?),
-                    29 => self.reviews.push(review(&mut self.texts, payload, bytes)?),
+                    8 => self.comments.push(comment(&mut self.github_texts, payload, bytes)?),
+                    10 => self.users.push(user(&mut self.github_texts, bytes)?),
+                    24 => self.labels.push(label(&mut self.github_texts, bytes)?),
+                    26 => self.events.push(event(&mut self.github_texts, payload, bytes)?),
+                    29 => self.reviews.push(review(&mut self.github_texts, payload, bytes)?),
                     102 => self.review_comments.push(review_comment(payload, bytes)?),
-                    _ => issue.set(&mut self.texts, payload, number, bytes).map(|_| ())?,
+                    _ => issue.set(&mut self.github_texts, payload, number, bytes).map(|_| ())?,
                 },
                 (_, Value::Number(value)) => issue.set_number(number, value as i64),
                 _ => {}
@@ -267,7 +267,7 @@ impl<'a> Batch<'a> {
         if issue.number <= 0 || issue.owner.bytes.is_empty() || issue.repository.bytes.is_empty() {
             self.malformed();
         } else {
-            self.steps.push(Step::Issue(self.issues.len() as u32));
+            self.github_steps.push(GithubStep::Issue(self.issues.len() as u32));
             self.issues.push(issue);
         }
         Ok(())
@@ -279,10 +279,10 @@ impl<'a> Batch<'a> {
         let mut fields = Fields(message);
         while let Some((number, value)) = fields.next()? {
             match number {
-                1 => draft.owner = self.texts.name(value.bytes()?),
-                2 => draft.repository = self.texts.name(value.bytes()?),
-                3 => self.labels.push(label(&mut self.texts, value.bytes()?)?),
-                4 => draft.milestones.push(milestone(&mut self.texts, value.bytes()?)?),
+                1 => draft.owner = self.github_texts.name(value.bytes()?),
+                2 => draft.repository = self.github_texts.name(value.bytes()?),
+                3 => self.labels.push(label(&mut self.github_texts, value.bytes()?)?),
+                4 => draft.milestones.push(milestone(&mut self.github_texts, value.bytes()?)?),
                 100 => draft.issues_synced = status(value.bytes()?)?,
                 101 => repeated(value, |id| draft.deleted_labels.push(id))?,
                 102 => repeated(value, |id| draft.deleted_milestones.push(id))?,
@@ -293,7 +293,7 @@ impl<'a> Batch<'a> {
         if draft.owner.bytes.is_empty() || draft.repository.bytes.is_empty() {
             self.malformed();
         } else {
-            self.steps.push(Step::Repository(self.repositories.len() as u32));
+            self.github_steps.push(GithubStep::Repository(self.repositories.len() as u32));
             self.repositories.push(draft);
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! Looking, before a batch is applied, at all that it will need: nearly all the time of finding something goes into
-//! waiting for memory, and so a batch waits for all of it at once. Changes nothing.
+//! Looking, before some steps are applied, at all that they will need: nearly all the time of finding something goes into
+//! waiting for memory, and so some wait for all of it at once. Changes nothing.
 
 use super::{State, mix};
 use crate::core::{
@@ -8,10 +8,10 @@ use crate::core::{
 };
 
 impl State {
-    /// Looks at the changes whose refs the batch moves, and at the ends of their lists.
-    pub(in crate::core) fn warm(&self, strings: &Strings, batch: &Batch<'_>) {
-        let mut changes = Vec::with_capacity(batch.refs.len());
-        for step in &batch.steps {
+    /// Looks at the changes whose refs these steps move, and at the ends of their lists.
+    pub(in crate::core) fn warm(&self, strings: &Strings, batch: &Batch<'_>, steps: &[Step<'_>]) {
+        let mut changes = Vec::with_capacity(steps.len());
+        for step in steps {
             let Step::Gerrit { project, refs, .. } = step else { continue };
             if refs.is_empty() {
                 continue;

@@ -232,29 +232,29 @@ impl IssueRow {
 
 fn user(corpus: &Corpus, index_plus_one: u32) -> Option<User<'_>> {
     let row = corpus.github.users.get(index_plus_one.checked_sub(1)? as usize)?;
-    Some(User { id: row.id, login: corpus.strings.text(row.login) })
+    Some(User { id: row.id, login: corpus.github_strings.text(row.login) })
 }
 
 fn label(corpus: &Corpus, index: u32) -> Option<Label<'_>> {
     let row = corpus.github.labels.get(index as usize).filter(|row| row.repository != DELETED)?;
-    Some(Label { id: row.id, name: corpus.strings.text(row.name) })
+    Some(Label { id: row.id, name: corpus.github_strings.text(row.name) })
 }
 
 fn milestone(corpus: &Corpus, index: u32) -> Option<Milestone<'_>> {
     let row = corpus.github.milestones.get(index as usize).filter(|row| row.repository != DELETED)?;
-    let title = corpus.strings.text(row.title);
+    let title = corpus.github_strings.text(row.title);
     Some(Milestone { id: row.id, number: row.number, title, closed: row.closed == 1 })
 }
 
 impl<'a> Repository<'a> {
     /// Who owns it.
     pub fn owner(&self) -> &'a str {
-        self.corpus.strings.text(self.corpus.github.repositories[self.index as usize].owner)
+        self.corpus.github_strings.text(self.corpus.github.repositories[self.index as usize].owner)
     }
 
     /// Its name.
     pub fn name(&self) -> &'a str {
-        self.corpus.strings.text(self.corpus.github.repositories[self.index as usize].name)
+        self.corpus.github_strings.text(self.corpus.github.repositories[self.index as usize].name)
     }
 
     /// All issues and pull requests that exist, by number.
@@ -613,7 +613,7 @@ impl<'a> Event<'a> {
 
     /// What kind of thing: `labeled`, `closed`, …; GitHub adds more.
     pub fn kind(&self) -> &'a str {
-        self.corpus.strings.text(self.row.kind)
+        self.corpus.github_strings.text(self.row.kind)
     }
 
     /// The number of the user who did it.
@@ -719,7 +719,7 @@ impl<'a> Review<'a> {
 
     /// `APPROVED`, `COMMENTED`, …
     pub fn state(&self) -> &'a str {
-        self.corpus.strings.text(self.row.state)
+        self.corpus.github_strings.text(self.row.state)
     }
 
     /// What it says.

@@ -2,7 +2,7 @@
 
 use super::{State, key};
 use crate::core::{
-    decode::{Batch, part},
+    decode::{Batch, GithubStep, part},
     strings::{Strings, Text},
     table::Table,
 };
@@ -19,10 +19,16 @@ impl State {
         self.issue_table.reserve(self.issues.len() + issues);
     }
 
-    /// Looks at the issues that the batch speaks of, at the ends of their lists, and where what is new will be found.
-    pub(in crate::core) fn warm(&self, strings: &Strings, batch: &Batch<'_>) {
-        let mut issues = Vec::with_capacity(batch.issues.len());
-        for draft in &batch.issues {
+    /// Looks at the issues that these steps speak of, at the ends of their lists, and where what is new will be found.
+    pub(in crate::core) fn warm(&self, strings: &Strings, batch: &Batch<'_>, steps: &[GithubStep]) {
+        let drafts = || {
+            steps.iter().filter_map(|step| match step {
+                GithubStep::Issue(at) => batch.issues.get(*at as usize),
+                GithubStep::Repository(_) => None,
+            })
+        };
+        let mut issues = Vec::with_capacity(steps.len());
+        for draft in drafts() {
             let names = strings.peek(draft.owner).zip(strings.peek(draft.repository));
             let is = |(owner, name): (Text, Text)| {
                 self.repositories.iter().position(|row| row.owner == owner && row.name == name)
@@ -37,8 +43,8 @@ impl State {
             touched ^ row.id as usize ^ row.labels.len() ^ row.flags as usize
         });
         let first = |table: &Table, hash| table.first(hash).unwrap_or(0) as usize;
-        let named =
-            batch.comments.iter().map(|comment| comment.user).chain(batch.issues.iter().map(|one| one.user));
+        let comments = drafts().flat_map(|one| part(&batch.comments, &one.comments));
+        let named = comments.map(|comment| comment.user).chain(drafts().map(|one| one.user));
         for user in named.flatten() {
             touched ^= first(&self.user_table, key(0, user.id));
         }
