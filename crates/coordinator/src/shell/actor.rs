@@ -1,5 +1,6 @@
 //! The one task that owns the state. It takes all waiting events, steps through them, writes their rows in one batch
-//! and then performs what they want: group commit, and nothing is done before it is durable (architecture.md D4).
+//! and then performs what they want: group commit, and nothing is done before it is durable (architecture.md D4), except
+//! that a machine may begin to fetch, which leaves nothing behind.
 
 use std::{sync::Arc, time::Duration};
 
