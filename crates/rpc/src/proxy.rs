@@ -3,6 +3,7 @@
 use std::io;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use percent_encoding::percent_decode_str;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -31,7 +32,7 @@ impl std::fmt::Debug for Proxy {
 /// A proxy did not make a tunnel.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
-    /// Not the URL of an HTTP proxy.
+    /// Not the URL of an HTTP proxy. Who is named in it, with which password, is left out.
     #[error("`{0}` is not the URL of an HTTP proxy, as in `http://proxy.example.com:3128`")]
     Url(String),
     /// Nobody answers there.
@@ -53,18 +54,20 @@ pub enum ProxyError {
 }
 
 impl Proxy {
-    /// Reads `http://[user:password@]host[:port]`.
+    /// Reads `http://[user:password@]host[:port]`, where `@` in a password is written `%40`.
     ///
     /// # Errors
     /// [`ProxyError::Url`].
     pub fn parse(text: &str) -> Result<Self, ProxyError> {
-        let bad = || ProxyError::Url(text.to_owned());
+        let bad = || ProxyError::Url(text.rsplit_once('@').map_or(text, |(_, host)| host).to_owned());
         let url = Url::parse(text).map_err(|_| bad())?;
         let host = url.host_str().filter(|_| url.scheme() == "http").ok_or_else(bad)?.to_owned();
         let authorization = if url.username().is_empty() {
             String::new()
         } else {
-            let secret = format!("{}:{}", url.username(), url.password().unwrap_or_default());
+            let user = percent_decode_str(url.username());
+            let password = percent_decode_str(url.password().unwrap_or_default());
+            let secret: Vec<u8> = user.chain([b':']).chain(password).collect();
             format!("Proxy-Authorization: Basic {}\r\n", STANDARD.encode(secret))
         };
         Ok(Self { host, port: url.port().unwrap_or(80), authorization })
@@ -124,5 +127,14 @@ mod tests {
         for bad in ["https://proxy.test", "proxy.test:3128", "socks5://proxy.test", ""] {
             assert!(matches!(Proxy::parse(bad), Err(ProxyError::Url(_))), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_password_is_sent_as_it_is_meant_and_not_told() {
+        let proxy = Proxy::parse("http://me:a%40b@proxy.test").unwrap();
+        let sent = format!("Basic {}\r\n", STANDARD.encode("me:a@b"));
+        assert!(proxy.authorization.ends_with(&sent), "{}", proxy.authorization);
+        let error = Proxy::parse("https://me:opensesame@proxy.test").err().unwrap();
+        assert!(!error.to_string().contains("opensesame"), "{error}");
     }
 }
