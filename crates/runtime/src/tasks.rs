@@ -116,6 +116,8 @@ impl Tasks {
     ) {
         *self.state().running.entry(name).or_default() += 1;
         let tasks = self.clone();
+        // In one place from the start: what wraps it would copy it, and some are kilobytes.
+        let f = Box::pin(f);
         let task = async move {
             tokio::select! {
                 // In this order, so that what is killed does not take one step more.

@@ -2,10 +2,13 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use types::BuildNumber;
@@ -81,11 +84,23 @@ pub(crate) struct Judge {
 #[derive(Default)]
 struct Inner {
     violation: Option<Violation>,
-    last: VecDeque<String>,
+    last: VecDeque<Note>,
     coverage: Coverage,
     /// Builds whose results the mutation log has.
     results: std::collections::BTreeSet<BuildNumber>,
     digest: u64,
+}
+
+/// What happened, and when. It becomes words when somebody reads it: nearly all are forgotten unread.
+struct Note {
+    at: Duration,
+    text: String,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>9.3} s  {}", self.at.as_secs_f64(), self.text)
+    }
 }
 
 impl Judge {
@@ -151,14 +166,13 @@ impl Judge {
 
     /// Keeps a line of what happened.
     pub(crate) fn note(&self, context: &Context, line: impl FnOnce() -> String) {
-        let at = context.elapsed();
-        let line = format!("{:>9.3} s  {}", at.as_secs_f64(), line());
+        let line = Note { at: context.elapsed(), text: line() };
         let mut inner = lock(&self.inner);
-        for byte in line.bytes() {
-            inner.digest = (inner.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
+        let mut digest = DefaultHasher::new();
+        (inner.digest, line.at, &line.text).hash(&mut digest);
+        inner.digest = digest.finish();
         if self.trace {
-            say(&line);
+            say(&line.to_string());
         }
         if inner.last.len() == LAST {
             inner.last.pop_front();
@@ -177,7 +191,7 @@ impl Judge {
     }
 
     pub(crate) fn last(&self) -> Vec<String> {
-        lock(&self.inner).last.iter().cloned().collect()
+        lock(&self.inner).last.iter().map(Note::to_string).collect()
     }
 
     /// The mutation log has a result.

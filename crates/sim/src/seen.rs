@@ -15,7 +15,7 @@ use types::{AttemptId, BuildNumber, ExecId, LeaseId, Outcome};
 use crate::{context::lock, coverage::Coverage, judge::Invariant, kinds, world::World};
 
 /// After how many steps what takes long to check is checked.
-const CLOSELY: u64 = 16;
+const CLOSELY: u64 = 32;
 
 /// The witness of one life of the coordinator.
 pub(crate) struct Seen {
@@ -136,8 +136,15 @@ impl Witness for Seen {
                 judge.note(&self.world.context, || format!("      {}", told(action)));
             }
         }
-        let quarantined = state.machines().filter(|machine| !machine.quarantine.is_empty());
-        *lock(&self.world.quarantined) = quarantined.map(|machine| machine.info.name.clone()).collect();
+        let quarantined = || {
+            let sick = state.machines().filter(|machine| !machine.quarantine.is_empty());
+            sick.map(|machine| &machine.info.name)
+        };
+        let mut known = lock(&self.world.quarantined);
+        if !quarantined().eq(known.iter()) {
+            *known = quarantined().cloned().collect();
+        }
+        drop(known);
         self.check_effects(effects);
         self.check_state(state);
     }
