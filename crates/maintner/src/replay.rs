@@ -27,8 +27,9 @@ use crate::{
 
 /// About how many bytes of log make a piece.
 const PIECE: usize = 512 * 1024;
-/// How many pieces may be ready before the first is applied: what bounds the memory.
-const AHEAD: usize = 16;
+/// How many pieces may be ready before the first is applied: what bounds the memory. Few, so that they are still near when
+/// they are applied; more threads than that have nothing to do, since the fold takes as long as taking all apart.
+const AHEAD: usize = 4;
 
 /// A log cannot be read into a corpus.
 #[derive(Debug, thiserror::Error)]

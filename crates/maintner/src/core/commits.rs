@@ -29,25 +29,26 @@ const PARENT: u16 = 2;
 /// A change waits for it.
 const AWAITED: u16 = 4;
 
-/// What is kept of a commit.
+/// What is kept of a commit. What whoever finds one by its name looks at comes first, so that it is in one line of the
+/// cache: large pieces of memory begin sixteen bytes after such a line does.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub(super) struct Row {
     /// The `GitCommit` in the log.
     span: Span,
-    committed: i64,
     hash: [u8; 20],
+    /// One more than that of any parent; 1 if there is none, or if it is not known yet.
+    generation: u32,
+    flags: u16,
+    /// The first Gerrit project that listed it, plus one.
+    origin: u16,
+    parents: u16,
+    notes: u16,
+    committed: i64,
     author: Text,
     committer: Text,
     parents_start: u32,
     notes_start: u32,
-    /// One more than that of any parent; 1 if there is none, or if it is not known yet.
-    generation: u32,
-    parents: u16,
-    notes: u16,
-    /// The first Gerrit project that listed it, plus one.
-    origin: u16,
-    flags: u16,
 }
 
 #[derive(Debug, Default)]

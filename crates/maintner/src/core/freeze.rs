@@ -24,7 +24,7 @@ use super::{
 use crate::map::Section;
 
 /// Changes whenever the meaning of the bytes does.
-pub(crate) const FROZEN_VERSION: u32 = 7;
+pub(crate) const FROZEN_VERSION: u32 = 8;
 
 /// What a section holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -125,31 +125,39 @@ fn hash(text: &[u8]) -> Result<CommitHash, ParseCommitError> {
     parse_hash(text).ok_or(ParseCommitError("a hash that is none"))
 }
 
-/// The value of each hexadecimal digit, or 255.
-const DIGITS: [u8; 256] = {
-    let mut digits = [255; 256];
-    let mut at = 0;
-    while at < 16 {
-        digits[b"0123456789abcdef"[at] as usize] = at as u8;
-        at += 1;
-    }
-    digits
-};
-
 /// Forty lower-case digits.
+#[inline]
 pub(super) fn parse_hash(text: &[u8]) -> Option<CommitHash> {
     let digits: &[u8; 40] = text.try_into().ok()?;
     let mut bytes = [0; 20];
     let mut bad = 0;
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let (high, low) = (DIGITS[pair[0] as usize], DIGITS[pair[1] as usize]);
-        bad |= high | low;
-        *byte = high << 4 | low & 15;
+    let (words, _) = digits.as_chunks();
+    for (four, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
+        let (parsed, wrong) = parse_digits(u64::from_le_bytes(*word));
+        *four = parsed.to_le_bytes();
+        bad |= wrong;
     }
-    (bad < 16).then(|| CommitHash::from_bytes(bytes))
+    (bad == 0).then(|| CommitHash::from_bytes(bytes))
+}
+
+/// Eight lower-case hexadecimal digits, all at once, the first in the lowest byte. Answers also with something other than
+/// zero if one of them is none.
+#[inline]
+fn parse_digits(word: u64) -> (u32, u64) {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    // Digits are 30 to 39, letters 61 to 66.
+    let letters = word >> 6 & EACH;
+    let values = (word & (0x0f * EACH)) + letters * 9;
+    let upper = word & (0xf0 * EACH) ^ (0x30 * EACH + letters * 0x30);
+    let is_ten = (values + 6 * EACH) >> 4 & EACH;
+    let wrong = upper | is_ten ^ letters | values & (0x10 * EACH);
+    let pairs = (values << 4 | values >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs | pairs >> 8) & 0x0000_ffff_0000_ffff;
+    ((fours | fours >> 16) as u32, wrong)
 }
 
 /// `Name <email> 1700000000 +0100`, read from the right, since names may hold anything.
+#[inline]
 fn signature(text: &[u8]) -> Result<Signature<'_>, ParseCommitError> {
     let bad = ParseCommitError("a person without a time");
     let last_space = |text: &[u8]| text.iter().rposition(|byte| *byte == b' ');
@@ -254,6 +262,22 @@ mod tests {
         assert_eq!(commit.author.name, "\u{fffd} <>");
         assert_eq!(commit.committer.seconds, -5);
         assert_eq!(commit.subject(), "");
+    }
+
+    #[test]
+    fn a_hash_is_forty_digits_whatever_else_a_byte_may_be() {
+        for at in 0..40 {
+            for byte in 0..=255 {
+                let mut text = *b"0123456789abcdef0123456789abcdef89abcdef";
+                text[at] = byte;
+                let is_digit = byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+                let parsed = parse_hash(&text);
+                assert_eq!(parsed.is_some(), is_digit, "{byte} at {at}");
+                let printed = parsed.map(|hash| hash.to_string().into_bytes());
+                assert!(printed.is_none_or(|printed| printed == text), "{byte} at {at}");
+            }
+        }
+        assert!(parse_hash(&[b'0'; 39]).is_none() && parse_hash(&[b'0'; 41]).is_none());
     }
 
     proptest! {

@@ -40,7 +40,11 @@ pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
     /// The next field and its number, or nothing at the end.
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "what it answers would go through memory, several times for each commit"
+    )]
+    #[inline(always)]
     pub(super) fn next(&mut self) -> Result<Option<(u64, Value<'a>)>, DecodeError> {
         if self.0.is_empty() {
             return Ok(None);
@@ -69,10 +73,15 @@ impl<'a> Fields<'a> {
                 self.0 = rest;
                 Ok(u64::from(*first))
             }
+            [first, second, rest @ ..] if *second < 0x80 => {
+                self.0 = rest;
+                Ok(u64::from(*first & 0x7f) | u64::from(*second) << 7)
+            }
             _ => self.long_varint(),
         }
     }
 
+    #[inline(never)]
     fn long_varint(&mut self) -> Result<u64, DecodeError> {
         let mut number = 0;
         for (at, byte) in self.0.iter().take(10).enumerate() {

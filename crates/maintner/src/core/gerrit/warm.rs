@@ -22,8 +22,9 @@ impl State {
             changes.extend(numbers.filter_map(|number| self.table.first(mix(project.into(), number.into()))));
         }
         let rows = || changes.iter().filter_map(|at| self.changes.get(*at as usize));
-        // The first and the last field are in different lines of the cache.
-        let mut touched = rows().fold(0, |touched, row| touched ^ row.created as usize ^ row.roles.len());
+        // These are in different lines of the cache, and in all that a row is in.
+        let mut touched = rows()
+            .fold(0, |touched, row| touched ^ row.created as usize ^ row.flags as usize ^ row.comments.len());
         for row in rows() {
             let patch_set = self.patch_sets.get(row.patch_sets).last().map_or(0, |cell| cell.number);
             let vote = self.votes.get(row.votes).first().map_or(0, |cell| cell.patch_set);

@@ -39,14 +39,15 @@ impl State {
         }
         let row = |at: u32| self.issues.get(at as usize);
         let mut touched = issues.iter().filter_map(|(at, _)| row(*at)).fold(0, |touched, row| {
-            // These are in different lines of the cache.
-            touched ^ row.id as usize ^ row.labels.len() ^ row.flags as usize
+            // These are in different lines of the cache, and in all that a row is in.
+            touched ^ row.id as usize ^ row.reviews_synced as usize ^ row.labels.len() ^ row.flags as usize
         });
         let first = |table: &Table, hash| table.first(hash).unwrap_or(0) as usize;
         let comments = drafts().flat_map(|one| part(&batch.comments, &one.comments));
         let named = comments.map(|comment| comment.user).chain(drafts().map(|one| one.user));
         for user in named.flatten() {
-            touched ^= first(&self.user_table, key(0, user.id));
+            let row = self.users.get(first(&self.user_table, key(0, user.id)));
+            touched ^= row.map_or(0, |row| row.id as usize);
         }
         let mut last = Vec::with_capacity(issues.len());
         for (at, draft) in &issues {

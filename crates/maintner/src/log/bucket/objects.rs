@@ -8,6 +8,8 @@ use object_store::{
     Error, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, PutResult, UpdateVersion,
     path::Path,
 };
+// `object_store` leaves it to others to ask for a client that knows TLS, and is not compiled without.
+use reqwest as _;
 use tokio::runtime::Handle;
 
 use super::{Bucket, BucketError, Object, Put, Version};
