@@ -49,12 +49,7 @@ enum Task {
         arguments: Vec<String>,
     },
     /// Build, run or type-check the buildlet for the ports that are named, or all, as docs/ports.toml says; write docs/ports.md.
-    Ports {
-        /// Which, as Go names them: `linux/arm64`.
-        names: Vec<String>,
-        #[arg(long, help = "Only write docs/ports.md")]
-        table: bool,
-    },
+    Ports(ports::Args),
     /// Run benchmarks in release mode. Without a name: list them.
     Bench {
         /// Which.
@@ -69,7 +64,7 @@ fn main() -> ExitCode {
         Task::Tidy { write_graph } => tidy::run(&root, write_graph),
         Task::Test { long } => test::run(&root, long),
         Task::Sim { arguments } => sim::run(&root, true, &arguments),
-        Task::Ports { names, table } => ports::run(&root, &names, table),
+        Task::Ports(args) => ports::run(&root, &args),
         Task::Bench { names } => bench::run(&root, &names),
     };
     if let Err(error) = result {

@@ -13,17 +13,32 @@ use anyhow::{Context, bail, ensure};
 
 use crate::{say, stopwatch::Stopwatch};
 
+mod profile;
 pub(crate) mod table;
 mod tools;
 
+use profile::Profile;
 use table::{How, Port};
 use tools::Tools;
 
-/// Does what the table says for the ports that are named, or for all, and writes the table.
-pub(crate) fn run(root: &Path, names: &[String], table_only: bool) -> anyhow::Result<()> {
+/// What is to be done for which ports.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Which, as Go names them: `linux/arm64`.
+    names: Vec<String>,
+    #[arg(long, help = "Only write docs/ports.md", conflicts_with = "dist")]
+    table: bool,
+    #[arg(long, help = "Build it as machines get it: small; fail when it is too large")]
+    dist: bool,
+}
+
+/// Does what the table says for the ports that are named, or for all, and writes the page.
+pub(crate) fn run(root: &Path, args: &Args) -> anyhow::Result<()> {
+    let Args { names, table: table_only, dist } = args;
+    let profile = if *dist { Profile::Dist } else { Profile::Dev };
     let ports = table::load(root)?;
     table::write(root, &ports)?;
-    if table_only {
+    if *table_only {
         return Ok(());
     }
     if names.is_empty() {
@@ -37,8 +52,8 @@ pub(crate) fn run(root: &Path, names: &[String], table_only: bool) -> anyhow::Re
     for port in ports.iter().filter(|port| names.is_empty() || names.contains(&port.name)) {
         let watch = Stopwatch::start();
         let done = match port.how {
-            How::Run => conform(root, port),
-            How::Build => build(root, port).map(|binary| described("built", &binary)),
+            How::Run => conform(root, port, profile),
+            How::Build => build(root, port, profile).map(|binary| described("built", &binary, profile)),
             How::Check => check(root, port),
             How::Driven | How::Untried | How::None => continue,
         };
@@ -64,7 +79,8 @@ pub(crate) fn test(root: &Path, minutes: u32) -> anyhow::Result<Vec<String>> {
             left_out.push(format!("{name}: `cargo xtask test --long {needed}` runs it"));
         } else if lacks.is_empty() {
             let watch = Stopwatch::start();
-            let done = conform(root, port).with_context(|| format!("the agent of {name}"))?;
+            let done = conform(root, port, Profile::of_the_long_test(port))
+                .with_context(|| format!("the agent of {name}"))?;
             say(&format!("{name}: {done} in {:.1} s", watch.elapsed().as_secs_f64()));
         } else {
             left_out.push(format!("{name}: no {}: `tests/real/ports/install {name}`", lacks.join(", no ")));
@@ -74,21 +90,24 @@ pub(crate) fn test(root: &Path, minutes: u32) -> anyhow::Result<Vec<String>> {
 }
 
 /// Builds the agent of a port.
-fn build(root: &Path, port: &Port) -> anyhow::Result<PathBuf> {
+fn build(root: &Path, port: &Port, profile: Profile) -> anyhow::Result<PathBuf> {
     let lacks = Tools::missing(port)?;
     ensure!(lacks.is_empty(), "no {}: `tests/real/ports/install {}`", lacks.join(", no "), port.name);
     let folder = target_folder(root)?;
     let mut build =
         cargo(root, &["build", "-p", "buildlet", "--bin", "buildlet", "--target", port.target()?]);
+    build.args(["--profile", profile.name()]);
     Tools::compile(port, &mut build)?;
     succeed(&mut build, "cargo build")?;
     let name = if port.is_windows() { "buildlet.exe" } else { "buildlet" };
-    Ok(folder.join(port.target()?).join("debug").join(name))
+    let binary = folder.join(port.target()?).join(profile.folder()).join(name);
+    profile.check(port, fs::metadata(&binary).context("look at the binary")?.len())?;
+    Ok(binary)
 }
 
 /// Builds the agent of a port, and runs the conformance test with it.
-fn conform(root: &Path, port: &Port) -> anyhow::Result<String> {
-    let (binary, folder) = (build(root, port)?, target_folder(root)?);
+fn conform(root: &Path, port: &Port, profile: Profile) -> anyhow::Result<String> {
+    let (binary, folder) = (build(root, port, profile)?, target_folder(root)?);
     let mut test = cargo(root, &["test", "-p", "buildlet", "--test", "it"]);
     // The third conformance test measures memory, which an emulator has more of.
     test.args(["--", "conformance::an_agent_that"]);
@@ -96,12 +115,12 @@ fn conform(root: &Path, port: &Port) -> anyhow::Result<String> {
     let tested = succeed(&mut test, "the conformance test");
     runner.end();
     tested?;
-    Ok(described("built and run", &binary))
+    Ok(described("built and run", &binary, profile))
 }
 
-fn described(what: &str, binary: &Path) -> String {
+fn described(what: &str, binary: &Path, profile: Profile) -> String {
     let bytes = fs::metadata(binary).map_or(0, |found| found.len());
-    format!("{what} ({:.1} MiB, not optimised)", bytes as f64 / f64::from(1 << 20))
+    format!("{what} ({}, {})", profile::mib(bytes), profile.words())
 }
 
 /// Type-checks the agent of a port.

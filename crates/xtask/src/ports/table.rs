@@ -43,6 +43,8 @@ pub(crate) struct Port {
     pub(crate) runner: Option<String>,
     /// The long test runs it if it may take so many minutes, which is enough for it when nothing was compiled before.
     pub(crate) minutes: Option<u32>,
+    /// How large its agent may be as machines get it.
+    pub(crate) mib: Option<u32>,
     pub(crate) note: String,
 }
 
@@ -81,18 +83,19 @@ pub(crate) fn problems(root: &Path) -> Vec<(&'static str, String)> {
     problems
 }
 
-fn parse(text: &str) -> anyhow::Result<Vec<Port>> {
+pub(super) fn parse(text: &str) -> anyhow::Result<Vec<Port>> {
     let data: toml::Table = text.parse()?;
     let entries = data.get("port").and_then(toml::Value::as_array).context("there is no `[[port]]`")?;
     entries.iter().map(|entry| port(entry.as_table().context("a port is a table")?)).collect()
 }
 
 fn port(entry: &toml::Table) -> anyhow::Result<Port> {
-    let known = ["name", "how", "target", "compiler", "linker", "runner", "minutes", "note"];
+    let known = ["name", "how", "target", "compiler", "linker", "runner", "minutes", "mib", "note"];
     if let Some(key) = entry.keys().find(|key| !known.contains(&key.as_str())) {
         bail!("`{key}` is no key of a port");
     }
     let text = |key: &str| entry.get(key).and_then(toml::Value::as_str).map(str::to_owned);
+    let number = |key: &str| entry.get(key).map(|value| whole(key, value)).transpose();
     let name = text("name").context("a port has no name")?;
     let how = match text("how").as_deref() {
         Some("run") => How::Run,
@@ -109,7 +112,8 @@ fn port(entry: &toml::Table) -> anyhow::Result<Port> {
         compiler: text("compiler"),
         linker: text("linker"),
         runner: text("runner"),
-        minutes: entry.get("minutes").map(minutes).transpose().with_context(|| format!("read {name}"))?,
+        minutes: number("minutes").with_context(|| format!("read {name}"))?,
+        mib: number("mib").with_context(|| format!("read {name}"))?,
         note: text("note").unwrap_or_default(),
         name,
     };
@@ -119,15 +123,18 @@ fn port(entry: &toml::Table) -> anyhow::Result<Port> {
     if port.minutes.is_some() && how != How::Run {
         bail!("{} is not run, so no test can", port.name);
     }
+    if port.mib.is_some() && !matches!(how, How::Run | How::Build) {
+        bail!("{} is not built, so it has no size", port.name);
+    }
     if matches!(how, How::Driven | How::Untried | How::None) && port.note.is_empty() {
         bail!("{} has no note that says how, or why not", port.name);
     }
     Ok(port)
 }
 
-fn minutes(value: &toml::Value) -> anyhow::Result<u32> {
+fn whole(key: &str, value: &toml::Value) -> anyhow::Result<u32> {
     let number = value.as_integer().and_then(|number| number.try_into().ok());
-    number.context("`minutes` is no number of minutes")
+    number.with_context(|| format!("`{key}` is no whole number"))
 }
 
 /// Ports that are missing, of nobody, or there twice.
@@ -219,6 +226,7 @@ mod tests {
             "name = \"a/b\"\nhow = \"none\"\nnote = \"x\"\nwhy = \"y\"",
             "name = \"a/b\"\nhow = \"none\"\nnote = \"x\"\nminutes = 3",
             "name = \"a/b\"\nhow = \"run\"\ntarget = \"t\"\nminutes = \"3\"",
+            "name = \"a/b\"\nhow = \"check\"\ntarget = \"t\"\nmib = 12",
         ] {
             assert!(parse(&format!("[[port]]\n{bad}\n")).is_err(), "{bad}");
         }
