@@ -1,4 +1,5 @@
-//! The Go distribution with its preset: made once, tested as shards on two buildlets, killed in between.
+//! The Go distribution with its preset: made once, tested as shards on two buildlets, killed in between; and what failed
+//! of it is reproduced in a session.
 //!
 //! Takes some ten minutes, nearly all of it `make.bash`; prints how long each part took.
 
@@ -15,6 +16,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 use testkit::{Farm, Options, Repository, farm};
 use tokio::time::Instant;
+
+mod repro;
 
 /// What a distribution is made of, as `git clone` of it has it.
 const TREE: &[&str] = &["src", "test", "lib", "misc", "api", "doc", "VERSION", "go.env"];
@@ -118,6 +121,9 @@ async fn the_go_distribution_is_made_once_and_tested_on_two_buildlets_through_ki
     let phases: Vec<_> = steps(&second).iter().map(|step| step["phase"].clone()).collect();
     assert_eq!(second["outcome"], "passed", "{second:#}");
     assert!(phases.contains(&"snapshot_fetch".into()) && !phases.contains(&"make".into()), "{phases:?}");
+
+    start_try(&farm, repository.path(), "linux-amd64", &[repro::PACKAGE]).wait().unwrap();
+    repro::a_failed_shard_fails_again_in_a_session(&farm, &ended(&farm, 3).await, config.path()).await;
 }
 
 fn go_root() -> Option<PathBuf> {
@@ -132,7 +138,7 @@ fn distribution(root: &Path) -> Repository {
     let parts = TREE.iter().map(|part| root.join(part)).filter(|part| part.exists());
     let copied = Command::new("cp").arg("-a").args(parts).arg(repository.path()).status().expect("start cp");
     assert!(copied.success(), "the distribution is copied");
-    repository.commit("the distribution", &[]);
+    repository.commit("the distribution", &[(repro::FILE, repro::TEST)]);
     repository
 }
 
