@@ -325,12 +325,26 @@ pub async fn line_in(file: &Path) -> String {
 ///
 /// # Panics
 /// When it is not within `bound`; `what` is in the message.
-pub async fn wait_until(what: &str, bound: Duration, so: impl Fn() -> bool) {
+pub async fn wait_until(what: &str, bound: Duration, mut so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !so() {
         assert!(start.elapsed() < bound, "not within {bound:?}: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Waits until what has to be asked for is so.
+///
+/// # Panics
+/// When it is not within `bound`; `what` is in the message.
+pub async fn wait_until_told(what: &str, bound: Duration, mut so: impl AsyncFnMut() -> bool) {
+    let asking = async {
+        while !so().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let told = tokio::time::timeout(bound, asking).await;
+    assert!(told.is_ok(), "not within {bound:?}: {what}");
 }
 
 /// Sends a signal to one process.

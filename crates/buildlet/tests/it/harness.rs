@@ -12,7 +12,7 @@ use std::{
 use buildlet_client::{BuildletClient, Error, ExecEnd, ExecEvent, ExecSpec, How, Lease};
 use rpc::{Authority, Identity, reverse};
 use runtime::Tasks;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use types::{ExecId, Fence, LeaseId, MachineName};
 
@@ -173,14 +173,13 @@ impl Process {
 
     /// Waits until it has ended by itself.
     pub(crate) async fn ended(&mut self) -> std::process::ExitStatus {
-        let begin = Instant::now();
-        loop {
-            if let Some(status) = self.0.try_wait().unwrap() {
-                return status;
-            }
-            assert!(begin.elapsed() < DEADLINE, "it does not end");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let mut status = None;
+        until("it ends", || {
+            status = self.0.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        status.unwrap()
     }
 }
 
@@ -294,20 +293,12 @@ pub(crate) fn passed() -> How {
 
 /// Waits until a buildlet that listens answers.
 pub(crate) async fn listens(client: &BuildletClient) {
-    let begin = Instant::now();
-    while client.status().await.is_err() {
-        assert!(begin.elapsed() < DEADLINE, "it does not listen");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    testkit::farm::wait_until_told("it listens", DEADLINE, async || client.status().await.is_ok()).await;
 }
 
 /// Waits until something holds.
-pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !holds() {
-        assert!(begin.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+pub(crate) async fn until(what: &str, holds: impl FnMut() -> bool) {
+    testkit::farm::wait_until(what, DEADLINE, holds).await;
 }
 
 /// Whether a process lives (a zombie does not).

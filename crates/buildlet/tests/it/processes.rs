@@ -7,21 +7,29 @@ use tokio::time::Instant;
 
 use crate::harness::{DEADLINE, Farm, follow, lives, marked, names, passed, sh, until};
 
-/// A shell that forks twice, begins a session of its own, drops its environment, and writes its pid.
-const DAEMON: &str =
-    "env -i setsid sh -c '(trap \"\" TERM HUP INT; echo $$ >daemon; exec sleep 1000) & exec sleep 0.01' &
-    until [ -s daemon ]; do sleep 0.01; done; echo started";
+/// A shell that forks twice, begins a session of its own, drops its environment, writes its pid, and sleeps for so long.
+fn daemon(seconds: &str) -> String {
+    format!(
+        "env -i setsid sh -c '(trap \"\" TERM HUP INT; echo $$ >daemon; exec sleep {seconds}) & exec sleep 0.01' &
+        until [ -s daemon ]; do sleep 0.01; done; echo started"
+    )
+}
+
+/// Seconds for which only one test of one run sleeps.
+fn seconds(test: u32) -> String {
+    format!("{test}{:08}", std::process::id())
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_forks_its_way_out_is_ended_and_counted() {
     let mut farm = Farm::start().await;
     let mut machine = farm.buildlet(&[]).await;
     let lease = machine.lease();
-    let before = sleeping("1000");
-    let (end, text) = machine.run(lease, DAEMON).await;
+    let seconds = seconds(1);
+    let (end, text) = machine.run(lease, &daemon(&seconds)).await;
     assert_eq!((end.how, text.as_str()), (passed(), "started\n"));
     assert!(end.leftover_processes >= 1, "{}", end.leftover_processes);
-    assert_eq!(sleeping("1000"), before, "the daemon lives");
+    assert_eq!(sleeping(&seconds), Vec::<String>::new(), "the daemon lives");
     assert_eq!(machine.client.end_lease(lease).await.unwrap(), end.leftover_processes);
 }
 
@@ -70,9 +78,11 @@ async fn a_build_that_kills_its_warden_gains_nothing() {
     let mut farm = Farm::start().await;
     let mut machine = farm.buildlet(&[]).await;
     let lease = machine.lease();
-    let (end, _) = machine.run(lease, "setsid sleep 2000 & kill -9 $PPID; sleep 2000").await;
+    let seconds = seconds(2);
+    let script = format!("setsid sleep {seconds} & kill -9 $PPID; sleep {seconds}");
+    let (end, _) = machine.run(lease, &script).await;
     assert_eq!(end.how, How::Ended(EndedByUs::BuildletDied));
-    assert_eq!(sleeping("2000"), Vec::<String>::new());
+    assert_eq!(sleeping(&seconds), Vec::<String>::new());
     assert_eq!(machine.run(lease, "echo fine").await.1, "fine\n");
 }
 
@@ -84,18 +94,16 @@ async fn a_killed_buildlet_leaves_no_process_and_its_successor_tells_of_it() {
     let done = crate::harness::new_exec();
     machine.client.start_exec(lease, done, &sh("echo done; exit 4")).await.unwrap();
     machine.follow(done, 0).await;
-    let (exec, pid) = machine
-        .start(
-            lease,
-            "env -i setsid sh -c 'exec sleep 3000' & trap '' TERM; echo $$; while :; do sleep 1; done",
-        )
-        .await;
+    let seconds = seconds(3);
+    let daemon = format!("env -i setsid sh -c 'exec sleep {seconds}' &");
+    let script = format!("{daemon} trap '' TERM; echo $$; while :; do sleep 1; done");
+    let (exec, pid) = machine.start(lease, &script).await;
     let mark = format!("FARMER_EXEC_ID={exec}");
     assert!(!marked(&mark).is_empty());
     let (begin, buildlet) = (Instant::now(), machine.process.0.id().to_string());
     machine.process.kill();
     until("nothing is left", || {
-        !lives(&pid) && marked(&mark).is_empty() && sleeping("3000").is_empty() && keepers(&farm).is_empty()
+        !lives(&pid) && marked(&mark).is_empty() && sleeping(&seconds).is_empty() && keepers(&farm).is_empty()
     })
     .await;
     assert!(begin.elapsed() < Duration::from_secs(3), "it took {:?}", begin.elapsed());

@@ -105,12 +105,8 @@ async fn a_build_in_progress_is_not_disturbed_by_an_update() {
     let script = format!("echo begun; while [ ! -e {} ]; do sleep 0.05; done; echo done", go.display());
     client.start_exec(lease, exec, &sh(&script)).await.unwrap();
     office.publish(&Office::buildlet("new"), Flaw::None);
-    let draining = async {
-        while !client.status().await.unwrap().draining {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(crate::harness::DEADLINE, draining).await.unwrap();
+    let drains = async || client.status().await.unwrap().draining;
+    testkit::farm::wait_until_told("the old one drains", crate::harness::DEADLINE, drains).await;
     fs::write(&go, "").unwrap();
     let (end, output) = follow(&client, exec, 0).await;
     assert_eq!((end.how, output.as_str()), (passed(), "begun\ndone\n"));

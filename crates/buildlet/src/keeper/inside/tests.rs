@@ -82,12 +82,9 @@ async fn ended(reader: &mut WardenReader) -> Ended {
 }
 
 async fn gone(file: &Path) {
-    let begin = Instant::now();
     let pid: u32 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
-    while platform::is_alive(pid) {
-        assert!(begin.elapsed() < DEADLINE, "process {pid} lives");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    let what = format!("process {pid} ends");
+    testkit::farm::wait_until(&what, DEADLINE, || !platform::is_alive(pid)).await;
 }
 
 #[tokio::test]
