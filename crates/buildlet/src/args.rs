@@ -19,8 +19,8 @@ use crate::{
 /// Builds for a farm's coordinator: runs commands and keeps files for it, and leaves nothing behind.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// Dial this coordinator and take its calls over that connection; again and again, if it is lost
-    /// [default: where the machine was enrolled]
+    /// Dial this coordinator and take its calls over that connection; again and again, if it is lost. Of several replicas all
+    /// URLs, with commas between [default: where the machine was enrolled]
     #[arg(long, value_name = "URL", conflicts_with = "listen")]
     pub coordinator: Option<String>,
     /// Wait for the coordinator to call here: over TLS, or without on a loopback address

@@ -307,6 +307,8 @@ pub(crate) fn proxy_for(url: &str) -> Option<String> {
 
 /// Whether `NO_PROXY` or common sense says to dial a host directly.
 fn bypasses_proxy(url: &str) -> bool {
+    // Replicas of a coordinator are reached in the same way.
+    let url = url.split(',').next().unwrap_or(url);
     let host = url.split("://").nth(1).unwrap_or(url).split('/').next().unwrap_or_default();
     let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
     let exceptions =

@@ -20,10 +20,13 @@ const HOPELESS: Duration = Duration::from_secs(30);
 const CLOCK: Duration = Duration::from_secs(30);
 /// A connection that lasted so long was a good one: the next pause is short again.
 const GOOD: Duration = Duration::from_secs(5);
+/// How many reasons are remembered as said.
+const REASONS: usize = 8;
 
 /// Whom to dial, and as whom.
 #[derive(Clone)]
 pub(crate) struct Dialling {
+    /// The coordinator's, or those of its replicas with commas between: one that is gone is followed by the next.
     pub(crate) url: String,
     pub(crate) identity: Credentials,
     pub(crate) proxy: Option<String>,
@@ -42,9 +45,11 @@ impl Dialling {
     ) -> Result<(), DialError> {
         let mut pause = Pause::default();
         let instance = runtime::new_id().to_string();
+        let mut replicas = rpc::urls(&self.url).cycle();
+        let mut url = replicas.next().unwrap_or(&self.url);
         loop {
             let ended = tokio::select! {
-                ended = self.connection(&instance, &service, &presence, &shutdown) => ended,
+                ended = self.connection(url, &instance, &service, &presence, &shutdown) => ended,
                 () = shutdown.cancelled() => return Ok(()),
             };
             match ended {
@@ -52,7 +57,10 @@ impl Dialling {
                 Ok(_) => {}
                 Err(error @ (DialError::Url(_) | DialError::Identity(_))) => return Err(error),
                 Err(error @ DialError::Outdated(_)) if self.supervised => return Err(error),
-                Err(error) => pause.report(&error),
+                Err(error) => {
+                    pause.report(&error);
+                    url = replicas.next().unwrap_or(url);
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(pause.next()) => {}
@@ -64,6 +72,7 @@ impl Dialling {
     /// One connection, from dialling to its end; returns how long it lasted.
     async fn connection(
         &self,
+        url: &str,
         instance: &str,
         service: &rpc::Service,
         presence: &Presence,
@@ -75,7 +84,7 @@ impl Dialling {
             headers.insert(reverse::INSTANCE_HEADER, instance);
         }
         let identity = self.identity.current();
-        let stream = reverse::dial(&self.url, &identity, headers, self.proxy.as_deref()).await?;
+        let stream = reverse::dial(url, &identity, headers, self.proxy.as_deref()).await?;
         if let Some(theirs) = stream.time() {
             let wrong = self.identity.note_time(theirs, &self.clock);
             if wrong > CLOCK {
@@ -104,13 +113,13 @@ impl Dialling {
 #[derive(Debug)]
 struct Pause {
     longest: Duration,
-    /// What was said last, so that an outage fills no log.
-    said: String,
+    /// What was said, so that an outage fills no log: each replica may have its own reason.
+    said: Vec<String>,
 }
 
 impl Default for Pause {
     fn default() -> Self {
-        Self { longest: FIRST_PAUSE, said: String::new() }
+        Self { longest: FIRST_PAUSE, said: Vec::new() }
     }
 }
 
@@ -129,11 +138,14 @@ impl Pause {
         }
         let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
         let text = format!("{error}{cause}");
-        if text == self.said {
+        if self.said.contains(&text) {
             debug!("{text}");
         } else {
             warn!("{text}; trying again");
-            self.said = text;
+            if self.said.len() == REASONS {
+                self.said.remove(0);
+            }
+            self.said.push(text);
         }
     }
 }

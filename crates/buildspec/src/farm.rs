@@ -75,6 +75,8 @@ pub struct Listen {
     pub public: SocketAddr,
     /// The coordinator, for services and buildlets.
     pub coordinator: SocketAddr,
+    /// Where other coordinators with the same records reach that one, as `HOST:PORT`; unless said, there.
+    pub advertise: Option<String>,
     /// SSH into debugging sessions; not spoken unless said.
     pub ssh: Option<SocketAddr>,
     /// gitmirror.
@@ -335,6 +337,7 @@ impl Default for Listen {
         Self {
             public: at(8790),
             coordinator: at(8791),
+            advertise: None,
             ssh: None,
             gitmirror: at(8792),
             maintnerd: at(8793),

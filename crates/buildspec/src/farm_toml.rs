@@ -112,6 +112,7 @@ impl FromToml for Listen {
         Self {
             public: table.default("public", default.public),
             coordinator: table.default("coordinator", default.coordinator),
+            advertise: address(table, "advertise"),
             ssh: table.optional("ssh"),
             gitmirror: table.default("gitmirror", default.gitmirror),
             maintnerd: table.default("maintnerd", default.maintnerd),
@@ -132,6 +133,16 @@ fn services(table: &mut Table<'_>, listen: &Listen) -> Services {
         maintnerd: url(table, "maintnerd").unwrap_or(default.maintnerd),
         pubsubhelper: url(table, "pubsubhelper").unwrap_or(default.pubsubhelper),
     }
+}
+
+/// A host and a port.
+fn address(table: &mut Table<'_>, key: &str) -> Option<String> {
+    let address: String = table.optional(key)?;
+    let parts = address.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains('/'));
+    if parts.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+        table.error_at(key, format!("`{address}` is not a host and a port, as in `coordinator-1:8791`"));
+    }
+    Some(address)
 }
 
 /// An address that is reached by HTTP.

@@ -65,6 +65,7 @@ async fn coordinate(folder: &Path) {
         farm: Farm::local("example".parse().unwrap(), "/example", data.clone()),
         farm_path: None,
         listen: SocketAddr::from(([127, 0, 0, 1], port)),
+        advertise: None,
         listen_public: SocketAddr::from(([127, 0, 0, 1], 0)),
         listen_ssh: None,
         identity: authority.issue_service("coordinator").unwrap(),

@@ -17,7 +17,7 @@ use coordinator::{
     testing::{MIGRATIONS, sql_records},
 };
 use store::Database;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use types::{CommitHash, Outcome, Timestamp};
 
 /// Builds on each engine.
@@ -44,7 +44,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn measure(engine: &str, budget: f64, database: Database) -> anyhow::Result<()> {
-    let _lead = database.lead().await;
+    let _lead = database.lead("", &watch::Sender::default()).await;
     let mut farm = Farm {
         state: State::new(Limits::default()),
         records: sql_records(database.clone()),

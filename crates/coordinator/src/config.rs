@@ -14,6 +14,10 @@ use secrecy::SecretString;
 /// The variable that holds the database's password where `[records]` names no file; as every client of PostgreSQL.
 const PASSWORD: &str = "PGPASSWORD";
 
+/// The variable that says where other coordinators reach this one, where `[listen]` does not: for those that share one
+/// file, but no address.
+const ADVERTISE: &str = "FARMER_ADVERTISE";
+
 /// How long a machine's certificate is good, unless said: one that was away for a week is enrolled again.
 pub const CERTIFICATE_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
@@ -26,6 +30,9 @@ pub struct Config {
     pub farm_path: Option<PathBuf>,
     /// Where services and buildlets connect, by mTLS: gRPC, `/reverse` and `/snapshot`.
     pub listen: SocketAddr,
+    /// Where other coordinators with the same records reach that, `HOST:PORT`; without it, the address itself unless it is
+    /// every one. No address that replicas share.
+    pub advertise: Option<String>,
     /// Where people connect: pages, and gRPC with the bearer token.
     pub listen_public: SocketAddr,
     /// Where people come into debugging sessions by SSH; not at all unless said. It is no matter of TLS: SSH has
@@ -110,6 +117,7 @@ impl Config {
         Ok(Self {
             farm_path: Some(path.to_owned()),
             listen: farm.listen.coordinator,
+            advertise: farm.listen.advertise.clone().or_else(|| std::env::var(ADVERTISE).ok()),
             listen_public: farm.listen.public,
             listen_ssh: farm.listen.ssh,
             identity,

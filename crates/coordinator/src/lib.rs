@@ -2,6 +2,7 @@
 
 mod config;
 pub mod core;
+mod doors;
 mod engine;
 mod enrol;
 mod find;

@@ -16,8 +16,11 @@ fn main() -> ExitCode {
         Config::load,
         |config| &config.farm.telemetry,
         async |config, shutdown| {
-            let server =
-                Server::bind(config).await.map_err(|error| error.failure().of(error)).context("start")?;
+            // It may be a follower for long.
+            let Some(bound) = shutdown.run_until_cancelled(Box::pin(Server::bind(config))).await else {
+                return Ok(());
+            };
+            let server = bound.map_err(|error| error.failure().of(error)).context("start")?;
             server.run(shutdown).await.context("serve")
         },
     )

@@ -16,9 +16,9 @@ use api::{
     },
 };
 use pages::{NavEntry, Options};
+use rpc::Listener;
 use runtime::Tasks;
 use store::{Blobs, Database, Leadership, LocalBlobs, Postgres, logs::LogStore};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use types::Timestamp;
@@ -26,6 +26,7 @@ use types::Timestamp;
 use crate::{
     Config, ConfigError,
     core::State,
+    doors::Doors,
     engine::{self, Engine, Ports, Urls},
     enrol::{Book, Door},
     find::{Mirror, Project},
@@ -127,7 +128,7 @@ impl BindError {
 pub struct Server {
     internal: rpc::Bound,
     public: rpc::Bound,
-    ssh: Option<(Ssh, TcpListener, SocketAddr)>,
+    ssh: Option<(Ssh, Listener)>,
     tasks: Tasks,
     engine: Engine,
     settings: Settings,
@@ -155,14 +156,21 @@ struct Ground {
 }
 
 impl Server {
-    /// Opens the database, takes up what was going on, binds both listeners.
+    /// Opens the database, listens, waits to lead, and takes up what was going on. While another coordinator leads,
+    /// whoever connects here is handed on to it.
     ///
     /// # Errors
     ///
     /// [`BindError`], with the next step where there is one.
     pub async fn bind(config: Config) -> Result<Self, BindError> {
         let tasks = Tasks::new(CancellationToken::new());
-        let ground = ground(&config, &tasks).await?;
+        let path = &config.data;
+        std::fs::create_dir_all(path).map_err(|source| BindError::Folder { path: path.clone(), source })?;
+        let database = open_records(&config).await?;
+        let mut doors = Doors::open(&config).await?;
+        let (leadership, leads) = Box::pin(doors.until_leading(&database, &config)).await?;
+        let relays = doors.relays();
+        let ground = ground(&config, &tasks, (database, leadership)).await?;
         let (ways, inbox) = engine::ways(&ground.ports, &ground.settings, &tasks);
         let planner = ways.planner.clone();
         let viewer = Viewer::new(ways.handle.clone(), ground.database.clone(), ground.logs.clone());
@@ -195,7 +203,10 @@ impl Server {
         };
         let services = (builds, farmland, operators);
         let door = Door::new(ground.book.gate(), ways.machines.clone(), tasks.clone());
-        let internal = bind_internal(&config, &tasks, &services, &door, &ground.blobs).await?;
+        let internal = internal(&config, &tasks, &services, &door)
+            .http(relays)
+            .http(snapshots::router(Arc::clone(&ground.blobs)))
+            .on(doors.internal)?;
         let sessions = Sessions {
             viewer: viewer.clone(),
             planner: planner.clone(),
@@ -213,15 +224,16 @@ impl Server {
             clock: config.clock.clone(),
             started: ground.started,
             version: config.version.clone(),
+            leads,
         };
-        let ssh = bind_ssh(&config, &sessions).await?;
-        let door = ssh.as_ref().map(|(ssh, _, address)| SshDoor {
+        let ssh = doors.ssh.map(|listener| speak_ssh(&config, &sessions, listener)).transpose()?;
+        let door = ssh.as_ref().map(|(ssh, listener)| SshDoor {
             authority: Arc::clone(&ssh.authority),
-            address: *address,
+            address: listener.addr(),
             clock: config.clock.clone(),
         });
         let further = (Gomote { sessions, ssh: door }, ground.project.clone());
-        let public = bind_public(&config, &tasks, services, further, source).await?;
+        let public = public(&config, &tasks, services, further, source).on(doors.public)?;
         Ok(assemble(config, ground, tasks, (internal, public, ssh), (ways, inbox)))
     }
 
@@ -237,7 +249,7 @@ impl Server {
 
     /// Where people come into sessions by SSH, if they do.
     pub fn ssh_addr(&self) -> Option<SocketAddr> {
-        self.ssh.as_ref().map(|(_, _, address)| *address)
+        self.ssh.as_ref().map(|(_, listener)| listener.addr())
     }
 
     /// Serves until `shutdown`, or until something fails that must not. Builds go on meanwhile: the machines run them,
@@ -253,7 +265,7 @@ impl Server {
         self.settings.follow(&tasks, &self.hub, &self.config.clock);
         self.internal.start();
         self.public.start();
-        if let Some((ssh, listener, _)) = self.ssh {
+        if let Some((ssh, listener)) = self.ssh {
             tasks.service("ssh", ssh.run(listener, ours.clone()));
         }
         let logs = self.logs;
@@ -288,12 +300,12 @@ impl Server {
     }
 }
 
-async fn ground(config: &Config, tasks: &Tasks) -> Result<Ground, BindError> {
-    let path = &config.data;
-    std::fs::create_dir_all(path).map_err(|source| BindError::Folder { path: path.clone(), source })?;
-    let database = open_records(config).await?;
-    let leadership = database.lead().await.ok_or(BindError::Closed)?;
-    let blobs: Arc<dyn Blobs> = Arc::new(LocalBlobs::open(&path.join("bytes")).await?);
+async fn ground(
+    config: &Config,
+    tasks: &Tasks,
+    (database, leadership): (Database, Leadership),
+) -> Result<Ground, BindError> {
+    let blobs: Arc<dyn Blobs> = Arc::new(LocalBlobs::open(&config.data.join("bytes")).await?);
     let logs = LogStore::new(database.clone(), Arc::clone(&blobs), config.clock.clone(), tasks.clone());
     let ended = read::count_ended(&database).await.map_err(|error| BindError::of(error.into()))?;
     let started = config.clock.now();
@@ -359,14 +371,13 @@ async fn open_records(config: &Config) -> Result<Database, BindError> {
     Ok(Database::connect(options, MIGRATIONS).await?)
 }
 
-async fn bind_internal(
+fn internal(
     config: &Config,
     tasks: &Tasks,
     services: &(Builds, Farmland, Operators),
     door: &Door,
-    blobs: &Arc<dyn Blobs>,
-) -> Result<rpc::Bound, BindError> {
-    let server = rpc::Server::new("coordinator", tasks.clone())
+) -> rpc::Server {
+    rpc::Server::new("coordinator", tasks.clone())
         .tls(&config.identity)
         .grpc(BuildServiceServer::new(services.0.clone()).max_decoding_message_size(rpc::MAX_MESSAGE))
         .grpc(FarmServiceServer::new(services.1.clone()))
@@ -375,22 +386,20 @@ async fn bind_internal(
         .admission(services.2.book.gate().admission())
         .http(door.router())
         .http(releases::router(services.2.releases.clone()))
-        .http(snapshots::router(Arc::clone(blobs)));
-    Ok(server.bind(config.listen).await?)
 }
 
-async fn bind_public(
+fn public(
     config: &Config,
     tasks: &Tasks,
     services: (Builds, Farmland, Operators),
     (gomote, (mutations, queries)): (Gomote, (Mutations, Queries)),
     source: PagesSource,
-) -> Result<rpc::Bound, BindError> {
+) -> rpc::Server {
     let mut options = Options::new(config.farm.name.clone(), config.clock.clone(), tasks.shutdown());
     for (title, path) in &config.navigation {
         options = options.with_nav(NavEntry::new(title, path));
     }
-    let server = rpc::Server::new("pages", tasks.clone())
+    rpc::Server::new("pages", tasks.clone())
         .plain_loopback()
         .grpc_auth(rpc::bearer(&config.token))
         .grpc(BuildServiceServer::new(services.0).max_decoding_message_size(rpc::MAX_MESSAGE))
@@ -402,33 +411,22 @@ async fn bind_public(
         .grpc(MaintnerServiceServer::new(queries))
         .grpc(WhyServiceServer::new(Why { source: source.clone() }))
         .grpc(RetryServiceServer::new(Retries { source: source.clone() }))
-        .http(pages::router(Arc::new(source), options).merge(config.pages.clone()));
-    Ok(server.bind(config.listen_public).await?)
+        .http(pages::router(Arc::new(source), options).merge(config.pages.clone()))
 }
 
-async fn bind_ssh(
-    config: &Config,
-    sessions: &Sessions,
-) -> Result<Option<(Ssh, TcpListener, SocketAddr)>, BindError> {
-    let Some(wanted) = config.listen_ssh else { return Ok(None) };
-    let authority =
-        SshAuthority::open(&config.data.join("ssh")).map_err(|error| BindError::Ssh(wanted, error.into()))?;
-    let bound = async {
-        let listener = TcpListener::bind(wanted).await?;
-        let address = listener.local_addr()?;
-        Ok::<_, std::io::Error>((listener, address))
-    };
-    let (listener, address) = bound.await.map_err(|error| BindError::Ssh(wanted, error.into()))?;
+fn speak_ssh(config: &Config, sessions: &Sessions, listener: Listener) -> Result<(Ssh, Listener), BindError> {
+    let authority = SshAuthority::open(&config.data.join("ssh"))
+        .map_err(|error| BindError::Ssh(listener.addr(), error.into()))?;
     let (clock, tasks) = (config.clock.clone(), sessions.tasks.clone());
     let ssh = Ssh { sessions: sessions.clone(), authority: Arc::new(authority), clock, tasks };
-    Ok(Some((ssh, listener, address)))
+    Ok((ssh, listener))
 }
 
 fn assemble(
     config: Config,
     ground: Ground,
     tasks: Tasks,
-    (internal, public, ssh): (rpc::Bound, rpc::Bound, Option<(Ssh, TcpListener, SocketAddr)>),
+    (internal, public, ssh): (rpc::Bound, rpc::Bound, Option<(Ssh, Listener)>),
     ways: (engine::Ways, Inbox),
 ) -> Server {
     let own = format!("https://{}", internal.addr());

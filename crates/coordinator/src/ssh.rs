@@ -11,6 +11,7 @@ mod output;
 
 use std::{sync::Arc, time::Duration};
 
+use rpc::Listener;
 use runtime::{SharedClock, Tasks};
 use russh::{
     MethodKind, MethodSet,
@@ -18,7 +19,7 @@ use russh::{
 };
 use tokio::{
     io::Interest,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::sync::CancellationToken;
@@ -57,7 +58,7 @@ pub(crate) struct Ssh {
 
 impl Ssh {
     /// Takes connections in until shutdown.
-    pub(crate) async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, mut listener: Listener, shutdown: CancellationToken) -> anyhow::Result<()> {
         let config = Arc::new(self.config());
         let room = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
@@ -70,7 +71,7 @@ impl Ssh {
                 accepted = accept => accepted,
             };
             match (permit, accepted) {
-                (Ok(permit), Ok((stream, _))) => {
+                (Ok(permit), Ok(stream)) => {
                     let serve =
                         self.clone().serve(Arc::clone(&config), stream, permit, shutdown.child_token());
                     self.tasks.job("ssh connection", serve);

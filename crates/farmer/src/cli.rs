@@ -83,7 +83,7 @@ pub(crate) struct FarmArgs {
     /// The data folder of a farm on this machine [default: the farm of this repository, or the only one that runs]
     #[arg(long, env = "FARMER_DATA", value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// The address of a farm elsewhere
+    /// The address of a farm elsewhere; of several replicas all, with commas between
     #[arg(long, env = "FARMER_URL", value_name = "URL", conflicts_with = "data")]
     pub(crate) farm: Option<String>,
     /// A file that holds the token for that farm

@@ -35,8 +35,10 @@ pub(crate) const TOKEN: &str = "token";
 /// A farm that can be spoken to.
 #[derive(Debug, Clone)]
 pub(crate) struct Location {
-    /// Its address.
+    /// Its address, as links to its pages begin: of several replicas, the first one's.
     pub(crate) url: String,
+    /// All of its addresses, with commas between.
+    replicas: String,
     token: String,
     /// The data folder of one on this machine.
     data: Option<PathBuf>,
@@ -49,8 +51,8 @@ impl Location {
             let file = args.token_file.as_ref().ok_or_else(|| {
                 output::usage("--farm needs a token: give the file that holds it with --token-file (or FARMER_TOKEN_FILE)")
             })?;
-            let url = url.trim_end_matches('/').to_owned();
-            return Ok(Self { url, token: read_token(file)?, data: None });
+            let first = rpc::urls(url).next().unwrap_or(url).trim_end_matches('/').to_owned();
+            return Ok(Self { url: first, replicas: url.clone(), token: read_token(file)?, data: None });
         }
         if let Some(data) = &args.data {
             return Self::in_folder(data)?
@@ -70,7 +72,7 @@ impl Location {
         let running: Running = serde_json::from_str(&text)
             .with_context(|| format!("read `{}`", data.join(RUNNING).display()))?;
         let token = read_token(&data.join(TOKEN))?;
-        Ok(Some(Self { url: running.url, token, data: Some(data.into()) }))
+        Ok(Some(Self { url: running.url.clone(), replicas: running.url, token, data: Some(data.into()) }))
     }
 
     fn only_one() -> anyhow::Result<Self> {
@@ -87,7 +89,8 @@ impl Location {
 
     /// A channel to its address with our token, which connects when it is first used.
     pub(crate) fn channel(&self) -> anyhow::Result<rpc::Channel> {
-        let channel = rpc::connect(&self.url, None).with_context(|| format!("connect to `{}`", self.url))?;
+        let urls = &self.replicas;
+        let channel = rpc::connect(urls, None).with_context(|| format!("connect to `{urls}`"))?;
         Ok(channel.with_bearer(&self.token))
     }
 

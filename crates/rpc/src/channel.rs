@@ -33,7 +33,7 @@ use crate::{
 
 use dial::Dialler;
 pub(crate) use dial::is_loopback;
-pub use dial::{ConnectError, Trust};
+pub use dial::{ConnectError, Trust, urls};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -43,7 +43,8 @@ const DEFAULT_TIMEOUT: HeaderValue = HeaderValue::from_static("10S");
 const AGENT: HeaderValue = HeaderValue::from_static("farmer");
 
 /// Makes a channel to a service of the farm at `https://host:port` with an identity, to a server that the world knows
-/// at `https://host` without one, or to `http://host:port` on loopback. Does not connect yet: the first call does.
+/// at `https://host` without one, or to `http://host:port` on loopback; or to whichever of several replicas answers, if
+/// there are more URLs with commas between. Does not connect yet: the first call does.
 ///
 /// # Errors
 /// [`ConnectError`] if the address or the identity cannot be used at all.

@@ -4,6 +4,7 @@
 mod call;
 mod guard;
 mod listen;
+mod listener;
 mod metrics;
 mod outgoing;
 
@@ -12,7 +13,6 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 use axum::response::IntoResponse;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, Request};
-use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tonic::{body::Body, server::NamedService, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -24,6 +24,7 @@ use crate::{Admission, Identity, TlsError};
 pub use call::Service;
 use guard::Guard;
 pub use guard::{GrpcAuth, bearer};
+pub use listener::Listener;
 
 /// A server that cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -174,13 +175,21 @@ impl Server {
     ///
     /// # Errors
     /// [`BindError`].
-    pub async fn bind(mut self, address: SocketAddr) -> Result<Bound, BindError> {
+    pub async fn bind(self, address: SocketAddr) -> Result<Bound, BindError> {
+        self.may_listen(address)?;
+        self.on(Listener::bind(address).await?)
+    }
+
+    /// As [`Server::bind`], where somebody listens for it already.
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub fn on(mut self, listener: Listener) -> Result<Bound, BindError> {
+        let address = listener.addr();
+        self.may_listen(address)?;
         let mut guard = Guard { auth: self.auth.take(), ..Guard::default() };
         let tls = match std::mem::replace(&mut self.transport, Transport::Undecided) {
             Transport::Undecided => return Err(BindError::NoIdentity(address)),
-            Transport::Plain if !address.ip().is_loopback() => {
-                return Err(BindError::PlainNotLoopback(address));
-            }
             Transport::Plain => {
                 guard.hosts = Some(std::mem::take(&mut self.allowed_hosts));
                 None
@@ -191,14 +200,18 @@ impl Server {
                 Some(TlsAcceptor::from(config))
             }
         };
-        let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
-            std::io::ErrorKind::AddrInUse => BindError::InUse(address),
-            _ => BindError::Listen { address, source },
-        })?;
-        let local = listener.local_addr().map_err(|source| BindError::Listen { address, source })?;
         let (name, tasks, guests) = (self.name, self.tasks.clone(), guard.guests.is_some());
         let (service, health) = self.build(guard);
-        Ok(Bound { name, tasks, listener, local, tls, guests, service, health })
+        Ok(Bound { name, tasks, listener, tls, guests, service, health })
+    }
+
+    /// Whether such an address may be listened on as was chosen.
+    fn may_listen(&self, address: SocketAddr) -> Result<(), BindError> {
+        match self.transport {
+            Transport::Undecided => Err(BindError::NoIdentity(address)),
+            Transport::Plain if !address.ip().is_loopback() => Err(BindError::PlainNotLoopback(address)),
+            Transport::Plain | Transport::Tls(_) => Ok(()),
+        }
     }
 
     fn build(self, guard: Guard) -> (Service, Health) {
@@ -249,8 +262,7 @@ impl Health {
 pub struct Bound {
     name: &'static str,
     tasks: Tasks,
-    listener: TcpListener,
-    local: SocketAddr,
+    listener: Listener,
     tls: Option<TlsAcceptor>,
     guests: bool,
     service: Service,
@@ -259,14 +271,14 @@ pub struct Bound {
 
 impl std::fmt::Debug for Bound {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Bound").field("name", &self.name).field("addr", &self.local).finish_non_exhaustive()
+        f.debug_struct("Bound").field("name", &self.name).field("addr", &self.addr()).finish_non_exhaustive()
     }
 }
 
 impl Bound {
     /// Where it listens, with the real port.
     pub fn addr(&self) -> SocketAddr {
-        self.local
+        self.listener.addr()
     }
 
     /// The handle to what the health service says.

@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -81,11 +82,14 @@ impl Database {
     /// Waits until this process leads: at once for a SQLite file, which no other can have open. A leader that dies is
     /// followed after 3 to 4 s, one that closes its database at once. None when the database is closed meanwhile.
     /// To be called once.
-    pub async fn lead(&self) -> Option<Leadership> {
+    ///
+    /// `own` is the address at which the other processes reach this one when it leads; while another leads, `leader` is
+    /// told that one's, or an empty one if nobody's is known.
+    pub async fn lead(&self, own: &str, leader: &watch::Sender<String>) -> Option<Leadership> {
         match &self.0.engine {
             Engine::Sqlite { .. } => Some(Leadership { epoch: 0, over: CancellationToken::new() }),
             Engine::Postgres { term, tracker, written, .. } => {
-                let epoch = term.win().await?;
+                let epoch = term.win(own, leader).await?;
                 let (term, written) = (Arc::clone(term), written.clone());
                 let over = term.over();
                 tracker.spawn(async move { term.beat(written).await });

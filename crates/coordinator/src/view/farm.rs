@@ -195,7 +195,7 @@ impl PagesSource {
             .collect();
         let waiting = self.hub.problems().into_iter().find(|(name, _)| name == "outbox");
         let services = vec![
-            ServiceHealth { name: "coordinator".to_owned(), up: true, detail: String::new() },
+            ServiceHealth { name: "coordinator".to_owned(), up: true, detail: self.leads.clone() },
             ServiceHealth {
                 name: "gitmirror".to_owned(),
                 up: mirrored.is_ok(),

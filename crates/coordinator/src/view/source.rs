@@ -36,6 +36,8 @@ pub(crate) struct PagesSource {
     pub(crate) clock: SharedClock,
     pub(crate) started: Timestamp,
     pub(crate) version: String,
+    /// Since when and where this coordinator leads, in words; empty if there can be no other.
+    pub(crate) leads: String,
 }
 
 impl From<ViewError> for SourceError {

@@ -82,6 +82,7 @@ impl TestFarm {
             farm,
             farm_path: None,
             listen: loopback(),
+            advertise: None,
             listen_public: loopback(),
             listen_ssh: None,
             identity: self.authority.issue_service("coordinator").unwrap(),

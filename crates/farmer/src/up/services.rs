@@ -185,6 +185,7 @@ impl Common<'_> {
             farm: self.wanted.farm.clone(),
             farm_path: self.wanted.path.clone(),
             listen: loopback(self.ports.coordinator),
+            advertise: None,
             listen_ssh: Some(as_before(ssh, self.ports.ssh, is_free)),
             listen_public: as_before(wanted, self.ports.public, is_free),
             identity: self.identity("coordinator")?,

@@ -1,6 +1,13 @@
 //! Reaching a server: TCP, TLS with the farm's identities, HTTP/2.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use http::uri::{Authority, Scheme, Uri};
 use hyper_util::rt::TokioIo;
@@ -50,21 +57,68 @@ pub enum Trust<'a> {
     World,
 }
 
-/// Makes connections to one address.
+/// Makes connections to one service: at one address, or at that of whichever replica answers.
 pub(super) struct Dialler {
+    places: Vec<Place>,
+    /// The place that answered last, or the one after it if it answers no more.
+    next: AtomicUsize,
+    proxy: Option<Proxy>,
+}
+
+/// One address.
+struct Place {
     host: String,
     port: u16,
     /// With the name that the server's certificate must have.
     tls: Option<(TlsConnector, ServerName<'static>)>,
-    proxy: Option<Proxy>,
+}
+
+/// The URLs of a service's replicas, as one text names them: with commas between.
+pub fn urls(text: &str) -> impl Iterator<Item = &str> + Clone {
+    text.split(',').map(str::trim).filter(|url| !url.is_empty())
 }
 
 impl Dialler {
+    /// The scheme and the authority that requests name are those of the first URL.
     pub(super) fn new(
-        url: &str,
+        text: &str,
         trust: Trust<'_>,
         proxy: Option<Proxy>,
     ) -> Result<(Self, Scheme, Authority), ConnectError> {
+        let bad = || ConnectError::Url(text.to_owned());
+        let found: Vec<_> = urls(text).map(|url| Place::new(url, trust)).collect::<Result<_, _>>()?;
+        let (first, authority) = found.first().ok_or_else(bad)?;
+        let scheme = |place: &Place| if place.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+        let (named, authority) = (scheme(first), authority.clone());
+        if found.iter().any(|(place, _)| scheme(place) != named) {
+            return Err(bad());
+        }
+        let places = found.into_iter().map(|(place, _)| place).collect();
+        Ok((Self { places, next: AtomicUsize::new(0), proxy }, named, authority))
+    }
+
+    /// Connects, to the first place that answers. The connection lives until every sender is dropped or the peer is gone.
+    pub(super) async fn dial(&self) -> Result<Sender, Status> {
+        let first = self.next.load(Ordering::Relaxed);
+        let mut failed = None;
+        for turn in 0..self.places.len() {
+            let index = (first + turn) % self.places.len();
+            // What is not waited for to its end is not tried first again.
+            self.next.store(index + 1, Ordering::Relaxed);
+            match self.places[index].dial(self.proxy.as_ref()).await {
+                Ok(sender) => {
+                    self.next.store(index, Ordering::Relaxed);
+                    return Ok(sender);
+                }
+                Err(status) => failed = Some(status),
+            }
+        }
+        Err(failed.unwrap_or_else(|| unavailable("there is no address")))
+    }
+}
+
+impl Place {
+    fn new(url: &str, trust: Trust<'_>) -> Result<(Self, Authority), ConnectError> {
         let bad = || ConnectError::Url(url.to_owned());
         let uri: Uri = url.parse().map_err(|_| bad())?;
         let authority = uri.authority().cloned().ok_or_else(bad)?;
@@ -85,15 +139,13 @@ impl Dialler {
             _ => return Err(bad()),
         };
         let port = authority.port_u16().unwrap_or(default_port);
-        let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-        Ok((Self { host, port, tls, proxy }, scheme, authority))
+        Ok((Self { host, port, tls }, authority))
     }
 
-    /// Connects. The connection lives until every sender is dropped or the peer is gone.
-    pub(super) async fn dial(&self) -> Result<Sender, Status> {
+    async fn dial(&self, proxy: Option<&Proxy>) -> Result<Sender, Status> {
         let failed =
             |what: &str| unavailable(format_args!("cannot reach `{}:{}`: {what}", self.host, self.port));
-        match timeout(DIAL_TIMEOUT, self.open()).await {
+        match timeout(DIAL_TIMEOUT, self.open(proxy)).await {
             Ok(Ok(sender)) => Ok(sender),
             Ok(Err(error)) => match Trouble::of(&*error) {
                 Some(trouble) => Err(failed(&trouble.to_string())),
@@ -103,8 +155,8 @@ impl Dialler {
         }
     }
 
-    async fn open(&self) -> Result<Sender, Box<dyn std::error::Error + Send + Sync>> {
-        let stream = match &self.proxy {
+    async fn open(&self, proxy: Option<&Proxy>) -> Result<Sender, Box<dyn std::error::Error + Send + Sync>> {
+        let stream = match proxy {
             None => transport::tcp(&self.host, self.port).await?,
             Some(proxy) => proxy.tunnel(&format!("{}:{}", self.host, self.port)).await?,
         };
@@ -157,10 +209,22 @@ mod tests {
 
     fn check(url: &str, expected: &str) {
         let text = match Dialler::new(url, Trust::World, None) {
-            Ok((dialler, ..)) => format!("{} {}", dialler.host, dialler.port),
+            Ok((dialler, ..)) => {
+                let places = dialler.places.iter().map(|place| format!("{} {}", place.host, place.port));
+                places.collect::<Vec<_>>().join(", ")
+            }
             Err(error) => error.to_string(),
         };
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn replicas_are_all_in_the_clear_or_none() {
+        check("https://a:1,https://b", "a 1, b 443");
+        check(
+            "https://a:1,http://127.0.0.1:1",
+            "`https://a:1,http://127.0.0.1:1` is not a URL of the form `https://HOST:PORT`",
+        );
     }
 
     #[test]
@@ -175,6 +239,7 @@ mod tests {
         check("http://10.0.0.1:1", "`http://10.0.0.1:1` is not on this machine: use `https`");
         check("https://farm.example.com", "farm.example.com 443");
         check("ftp://x", "`ftp://x` is not a URL of the form `https://HOST:PORT`");
+        check("http://127.0.0.1:1, http://127.0.0.2:2,", "127.0.0.1 1, 127.0.0.2 2");
         check("nonsense", "`nonsense` is not a URL of the form `https://HOST:PORT`");
     }
 }

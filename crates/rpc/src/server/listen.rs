@@ -18,7 +18,7 @@ use super::{Bound, Service};
 use crate::{Peer, transport};
 
 /// Connections of one listener at the same time; more wait to be accepted.
-const CONNECTIONS: usize = 4096;
+pub(super) const CONNECTIONS: usize = 4096;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long calls in progress may go on after shutdown began.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -37,11 +37,11 @@ struct Connector {
 
 /// Accepts until shutdown.
 pub(super) async fn run(bound: Bound) -> anyhow::Result<()> {
-    let Bound { name, tasks, listener, local, tls, guests, service, health } = bound;
+    let Bound { name, tasks, mut listener, tls, guests, service, health } = bound;
     let shutdown = tasks.shutdown();
     let connector = Connector { tls, guests, service, shutdown: shutdown.clone() };
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    tracing::info!("{name} listens on {local}");
+    tracing::info!("{name} listens on {}", listener.addr());
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -51,7 +51,7 @@ pub(super) async fn run(bound: Bound) -> anyhow::Result<()> {
             } => accepted,
         };
         match accepted {
-            (Ok((stream, _)), place) => {
+            (Ok(stream), place) => {
                 let connector = connector.clone();
                 tasks.job("connection", async move {
                     let _place = place;

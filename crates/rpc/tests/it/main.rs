@@ -8,6 +8,7 @@ mod identities;
 mod lost;
 mod mirror;
 mod public;
+mod relay;
 mod reversed;
 mod shutdown;
 mod watches;

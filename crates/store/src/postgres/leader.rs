@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Link, Session};
@@ -28,6 +31,7 @@ CREATE TABLE IF NOT EXISTS leader (
     beat BIGINT NOT NULL,
     holder TEXT NOT NULL
 );
+ALTER TABLE leader ADD COLUMN IF NOT EXISTS address TEXT NOT NULL DEFAULT '';
 INSERT INTO leader (epoch, beat, holder) VALUES (0, 0, '') ON CONFLICT (one) DO NOTHING;
 ";
 
@@ -35,11 +39,11 @@ INSERT INTO leader (epoch, beat, holder) VALUES (0, 0, '') ON CONFLICT (one) DO 
 pub(super) const FENCE: &str =
     "SELECT CAST(pg_current_xact_id() AS TEXT) AS transaction FROM leader WHERE epoch = $1 FOR KEY SHARE";
 
-const LOOK: &str = "SELECT epoch, beat, holder FROM leader";
+const LOOK: &str = "SELECT epoch, beat, holder, address FROM leader";
 const TAKE: &str =
-    "UPDATE leader SET epoch = epoch + 1, beat = 0, holder = $3 WHERE epoch = $1 AND beat = $2";
+    "UPDATE leader SET epoch = epoch + 1, beat = 0, holder = $3, address = $4 WHERE epoch = $1 AND beat = $2";
 const BEAT: &str = "UPDATE leader SET beat = beat + 1 WHERE epoch = $1";
-const GIVE_UP: &str = "UPDATE leader SET holder = '' WHERE epoch = $1";
+const GIVE_UP: &str = "UPDATE leader SET holder = '', address = '' WHERE epoch = $1";
 
 /// A leader that is silent for so long is one no more.
 const LEASE: Duration = Duration::from_secs(3);
@@ -79,15 +83,16 @@ impl Term {
     }
 
     /// Waits until we lead; says the epoch. None when the database is closed meanwhile. Once it has answered,
-    /// [`Term::beat`] must run.
-    pub(crate) async fn win(&self) -> Option<u64> {
+    /// [`Term::beat`] must run. `own` is the address that others are told; meanwhile `leader` is told that of who leads,
+    /// and nothing when nobody else does.
+    pub(crate) async fn win(&self, own: &str, leader: &watch::Sender<String>) -> Option<u64> {
         // For people.
         let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let holder = format!("process {} of {machine}", std::process::id());
+        let we = Candidate { holder: format!("process {} of {machine}", std::process::id()), own, leader };
         let mut session = None;
         let mut seen = Seen { epoch: -1, beat: -1, holder: String::new(), since: Instant::now() };
         loop {
-            match self.try_to_win(&mut session, &mut seen, &holder).await {
+            match self.try_to_win(&mut session, &mut seen, &we).await {
                 Ok(Some(epoch)) => {
                     self.epoch.store(epoch, Ordering::Release);
                     return Some(epoch);
@@ -109,7 +114,7 @@ impl Term {
         &self,
         session: &mut Option<Session>,
         seen: &mut Seen,
-        holder: &str,
+        we: &Candidate<'_>,
     ) -> Result<Option<u64>, ReadError> {
         let session = connected(&self.link, session).await?;
         let rows = session.query(LOOK, &[]).await?;
@@ -119,12 +124,15 @@ impl Term {
             if leader != seen.holder && !leader.is_empty() {
                 tracing::info!("waiting to lead: {leader} does");
             }
+            we.sees(leader, row.text("address")?);
             *seen = Seen { epoch, beat, holder: leader.to_owned(), since: Instant::now() };
         }
         if !leader.is_empty() && seen.since.elapsed() < LEASE {
             return Ok(None);
         }
-        let taken = session.execute(TAKE, &[epoch.into(), beat.into(), holder.into()]).await?;
+        let taken = session
+            .execute(TAKE, &[epoch.into(), beat.into(), we.holder.as_str().into(), we.own.into()])
+            .await?;
         Ok((taken == 1).then_some(epoch as u64 + 1))
     }
 
@@ -163,6 +171,29 @@ impl Term {
         epoch: i64,
     ) -> Result<u64, Engine> {
         connected(&self.link, session).await?.execute(sql, &[epoch.into()]).await
+    }
+}
+
+/// Who wants to lead.
+struct Candidate<'a> {
+    /// In words.
+    holder: String,
+    /// Where others reach us.
+    own: &'a str,
+    leader: &'a watch::Sender<String>,
+}
+
+impl Candidate<'_> {
+    /// Notes who leads. Our own address in the row is that of an earlier process, which is gone.
+    fn sees(&self, holder: &str, address: &str) {
+        let other = if holder.is_empty() || address == self.own { "" } else { address };
+        self.leader.send_if_modified(|known| {
+            let news = *known != other;
+            if news {
+                other.clone_into(known);
+            }
+            news
+        });
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{future::maybe_done, poll};
 use store::{Batch, Database, Migration, Row, Value, WriteError, values};
 use tempfile::TempDir;
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 use types::{BuildNumber, CommitHash, Outcome, Timestamp};
 
 pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
@@ -36,7 +36,7 @@ pub(crate) async fn names(database: &Database) -> Vec<String> {
 #[tokio::test]
 async fn sqlite_keeps_the_promises() {
     let (_folder, database) = database().await;
-    database.lead().await.unwrap();
+    database.lead("", &watch::Sender::default()).await.unwrap();
     promises(&database).await;
 }
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use store::{Batch, Database, OpenError, Postgres, WriteError, values};
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use crate::database::{MIGRATIONS, names, promises, thing};
 
@@ -40,7 +40,7 @@ async fn postgresql_keeps_the_promises_and_lets_one_process_write() {
     what_cannot_be_used_is_one_line(&server).await;
     let database = server.connect().await;
     assert!(matches!(database.write(thing(1, "early")).await, Err(WriteError::NotLeader)));
-    assert_eq!(database.lead().await.unwrap().epoch(), 1);
+    assert_eq!(database.lead("", &watch::Sender::default()).await.unwrap().epoch(), 1);
     promises(&database).await;
     let older = Database::connect(server.options(), &[]).await;
     assert!(matches!(older, Err(OpenError::NewerVersion { known: 0, .. })), "{older:?}");
@@ -106,7 +106,7 @@ async fn a_lost_connection_loses_nothing_that_was_acknowledged(database: &Databa
 
 async fn one_that_was_overtaken_writes_nothing(server: &Server) {
     let (old, new) = (server.connect().await, server.connect().await);
-    let lead = timeout(PATIENCE, old.lead()).await.unwrap().unwrap();
+    let lead = timeout(PATIENCE, old.lead("old:1", &watch::Sender::default())).await.unwrap().unwrap();
     let before = names(&old).await;
     // As another would that has not heard of this leader for long.
     let mut overtake = Batch::new();
@@ -122,7 +122,7 @@ async fn one_that_was_overtaken_writes_nothing(server: &Server) {
     }
     timeout(PATIENCE, lead.lost()).await.unwrap();
     assert_eq!(names(&old).await, before);
-    let next = timeout(PATIENCE, new.lead()).await.unwrap().unwrap();
+    let next = timeout(PATIENCE, new.lead("new:1", &watch::Sender::default())).await.unwrap().unwrap();
     assert_eq!(next.epoch(), lead.epoch() + 2);
     new.write(thing(1, "new")).await.unwrap();
     // One that closes is followed without waiting for its lease.
@@ -136,7 +136,7 @@ async fn a_leader_that_dies_is_followed(server: &Server) {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let epoch = runtime.block_on(async {
             let database = Database::connect(options, MIGRATIONS).await.unwrap();
-            let lead = database.lead().await.unwrap();
+            let lead = database.lead("dead:1", &watch::Sender::default()).await.unwrap();
             // Neither closed nor dropped.
             std::mem::forget(database);
             lead.epoch()
@@ -149,14 +149,15 @@ async fn a_leader_that_dies_is_followed(server: &Server) {
     let mut waiting = JoinSet::new();
     for database in databases {
         waiting.spawn(async move {
-            let lead = database.lead().await.unwrap();
-            (lead, database)
+            let leader = watch::Sender::default();
+            let lead = database.lead("next:1", &leader).await.unwrap();
+            (lead, database, leader.borrow().clone())
         });
     }
-    let (lead, database) = timeout(PATIENCE, waiting.join_next()).await.unwrap().unwrap().unwrap();
-    assert_eq!(lead.epoch(), epoch + 1);
+    let (lead, database, told) = timeout(PATIENCE, waiting.join_next()).await.unwrap().unwrap().unwrap();
+    assert_eq!((lead.epoch(), told.as_str()), (epoch + 1, "dead:1"), "it was told where the leader was");
     database.write(thing(2, "follower")).await.unwrap();
     database.close().await;
-    let (lead, _) = timeout(PATIENCE, waiting.join_next()).await.unwrap().unwrap().unwrap();
+    let (lead, ..) = timeout(PATIENCE, waiting.join_next()).await.unwrap().unwrap().unwrap();
     assert_eq!(lead.epoch(), epoch + 2);
 }
