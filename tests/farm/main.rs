@@ -11,6 +11,7 @@ mod gomote;
 mod mutation_log;
 mod planted;
 mod postgres;
+mod replicas;
 mod restart;
 mod shards;
 mod sick;

@@ -1,9 +1,10 @@
 //! A whole farm as its user starts it: the real `farmer` binary, its buildlets, its pages.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::OnceLock,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -35,20 +36,17 @@ pub struct Farm {
     pub url: String,
 }
 
-/// The built binary of a name; builds it first, once for each test program, unless `FARMER_BIN_DIR` names a folder.
+/// The built binary of a name; builds it first, once in a test program, unless `FARMER_BIN_DIR` names a folder.
 ///
 /// # Panics
 /// When it does not build.
 pub fn binary(name: &str) -> PathBuf {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let folder = FOLDER.get_or_init(|| {
-        let given = std::env::var_os("FARMER_BIN_DIR").map(PathBuf::from);
-        given.unwrap_or_else(|| {
-            let binary = build(&["--workspace", "--bin", "farmer"]);
-            binary.parent().expect("lies in a folder").to_owned()
-        })
-    });
-    folder.join(name)
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    if let Some(folder) = std::env::var_os("FARMER_BIN_DIR") {
+        return PathBuf::from(folder).join(name);
+    }
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    built.entry(name.to_owned()).or_insert_with(|| build(&["--workspace", "--bin", name])).clone()
 }
 
 /// The built example of a crate; builds it first.
